@@ -1,0 +1,138 @@
+package link
+
+import (
+	"time"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+)
+
+// Remote says who is at the other end. What it is worth depends on where it
+// comes from: see [Discovered], [Config.Admit] and [Conn.Remote].
+type Remote struct {
+	DeviceID, UserID   peercrypto.ID
+	DeviceKey, UserKey peercrypto.PublicKey
+	// Genesis is the body that UserID is derived from; zero before
+	// authentication.
+	Genesis peercrypto.UserGenesis
+	// UserDoc is the peer's signed User document, canonical and verified;
+	// nil before authentication. Treat it as read-only.
+	UserDoc []byte
+	// Cert is the device certificate, verified.
+	Cert peercrypto.DeviceCert
+	// Via are the topics: of a discovery the topic it was seen on, of an offer
+	// or a connection the one that it was negotiated over.
+	Via []peercrypto.Tag
+}
+
+// Topic is a rendezvous tag that this device holds at the server: it sees the
+// devices that hold it too, and is seen by them.
+type Topic struct {
+	Tag peercrypto.Tag
+	// EnvSalt salts the key of envelopes that are sent over this topic; all
+	// zero means no salt. An invitation's topic uses
+	// peercrypto.InviteEnvelopeKey, so that only those who know the invitation
+	// can make an offer over it.
+	EnvSalt [32]byte
+	// ListenOnly marks a tag of an earlier epoch: devices are seen and answered
+	// on it, but Dial uses another topic where there is one.
+	ListenOnly bool
+}
+
+// Event is one of Discovered, Gone, Connected, Disconnected, ServerUp,
+// ServerDown and DialFailed.
+type Event interface{ event() }
+
+// Discovered says that a device holds a topic of ours. The certificate is
+// verified (so the device belongs to UserKey), but nothing proves that the
+// device is there, nor that UserID belongs to UserKey: the server may lie. It
+// may be repeated with a newer certificate.
+type Discovered struct {
+	Remote Remote
+	Tag    peercrypto.Tag
+}
+
+// Gone says that a device left a topic, or that the topic was dropped.
+type Gone struct {
+	DeviceID peercrypto.ID
+	Tag      peercrypto.Tag
+}
+
+// Connected hands over an authenticated connection. It replaces an earlier one
+// of the same device, whose Disconnected follows or came before.
+type Connected struct{ Conn *Conn }
+
+// Disconnected says that a connection that was handed over has ended. Conn
+// identifies it; another connection of the same device may be alive.
+type Disconnected struct {
+	Conn     *Conn
+	DeviceID peercrypto.ID
+	Reason   error
+}
+
+// ServerUp says that the session with the server stands. Name is the server's
+// canonical name, which tags have to be derived from: call SetTopics with tags
+// for that name. Topics that were set for the same name are published already.
+type ServerUp struct {
+	Name    string
+	Session string
+}
+
+// ServerDown says that the session ended. Every device that was discovered
+// counts as gone, without an event for each; connections stay.
+type ServerDown struct {
+	Err   error
+	Retry time.Duration // until the next attempt; negative when there is none
+}
+
+// DialFailed says that an attempt to connect failed, in either direction.
+// Failures of offers that were refused before anything was allocated are in
+// Status only.
+type DialFailed struct {
+	DeviceID peercrypto.ID
+	Outgoing bool
+	Err      error
+}
+
+func (Discovered) event()   {}
+func (Gone) event()         {}
+func (Connected) event()    {}
+func (Disconnected) event() {}
+func (ServerUp) event()     {}
+func (ServerDown) event()   {}
+func (DialFailed) event()   {}
+
+// Status is a snapshot for people who look after a device.
+type Status struct {
+	Server    string    // canonical name of the server, or the configured URL before the first session
+	Session   string    // id of the session; empty when there is none
+	Since     time.Time // when the session began or ended; zero before the first
+	Addr      string    // this device's address as the server sees it
+	LastError string    // why the last session or attempt ended
+	Topics    int       // topics that should be held
+	Published int       // topics that the server has confirmed
+	Peers     int       // devices seen on topics
+	Attempts  int       // connections being negotiated
+	Conns     []ConnStatus
+	// Refused counts offers, candidates and other input that was refused, by
+	// reason.
+	Refused map[string]uint64
+}
+
+// ConnStatus is one connection in a Status.
+type ConnStatus struct {
+	DeviceID, UserID peercrypto.ID
+	Since            time.Time
+	Outgoing         bool
+	Stats            Stats
+}
+
+// Stats are the counters and the path of a connection.
+type Stats struct {
+	// Candidate types: host, srflx, prflx or relay; empty when unknown.
+	LocalCandidateType, RemoteCandidateType string
+	Protocol                                string        // udp or tcp
+	RTT                                     time.Duration // of the last STUN check; 0 when unknown
+	BytesIn, BytesOut                       uint64        // message payload on streams
+	MessagesIn, MessagesOut                 uint64
+	Streams                                 int
+}
