@@ -1,0 +1,178 @@
+package turn
+
+import (
+	"crypto/hmac"
+	"crypto/sha1" //nolint:gosec // the MAC of draft-uberti-behave-turn-rest; HMAC-SHA1 is sound
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Errors of Credentials.
+var (
+	// ErrRevoked says that the session was revoked and gets no credentials.
+	ErrRevoked = errors.New("the session was revoked; open a new one")
+	// ErrClosed says that the server was closed.
+	ErrClosed = errors.New("the turn server is closed")
+)
+
+// Why a username was refused; the values are metric labels.
+const (
+	authMalformed  = "malformed"
+	authRealm      = "realm"
+	authUnknownKey = "unknown_key"
+	authRevoked    = "revoked"
+	authExpired    = "expired"
+	authWrongUser  = "wrong_user"
+	authIntegrity  = "bad_integrity"
+)
+
+const (
+	tagBytes    = 12
+	tagChars    = tagBytes * 4 / 3
+	maxUsername = 128
+	maxRevoked  = 1 << 16
+)
+
+// Credentials are what one client presents to the relay until Expires.
+type Credentials struct {
+	Username, Password string
+	Expires            time.Time
+}
+
+// LogValue keeps the password out of logs.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue("turn credentials") }
+
+// String keeps the password out of formatted output.
+func (c Credentials) String() string { return "turn credentials" }
+
+// GoString keeps the password out of %#v.
+func (c Credentials) GoString() string { return c.String() }
+
+// claims are what a username says: "expiry:key:session:user", expiry in Unix
+// seconds, session and user as tags. The tags are keyed, since usernames
+// travel in the clear and must not show an observer who is calling.
+type claims struct {
+	expires       int64
+	secret        *Secret
+	session, user string
+}
+
+// minter derives and checks credentials. Its methods may be used from several
+// goroutines.
+type minter struct {
+	secrets []Secret // immutable
+	ttl     time.Duration
+
+	mu      sync.Mutex
+	revoked map[string]struct{} // session tags
+	order   []revocation        // the same, oldest first
+}
+
+type revocation struct {
+	tag   string
+	until time.Time
+}
+
+func newMinter(secrets []Secret, ttl time.Duration) *minter {
+	own := make([]Secret, len(secrets))
+	for i, s := range secrets {
+		own[i] = Secret{ID: s.ID, Key: append([]byte(nil), s.Key...)}
+	}
+	return &minter{secrets: own, ttl: ttl, revoked: make(map[string]struct{})}
+}
+
+func (m *minter) mint(session, user string, now time.Time) (Credentials, error) {
+	if session == "" || user == "" {
+		return Credentials{}, errors.New("minting turn credentials: session and user must not be empty")
+	}
+	secret := &m.secrets[0]
+	tag := secret.tag("session", session)
+	if m.isRevoked(tag, now) {
+		return Credentials{}, fmt.Errorf("minting turn credentials: %w", ErrRevoked)
+	}
+	expires := now.Add(m.ttl).Truncate(time.Second)
+	username := strconv.FormatInt(expires.Unix(), 10) + ":" + secret.ID + ":" + tag + ":" + secret.tag("user", user)
+	return Credentials{Username: username, Password: secret.password(username), Expires: expires}, nil
+}
+
+// parse reads a username. The caller proves it, by the message integrity,
+// before any claim means something; reason is a metric label.
+func (m *minter) parse(username string) (c claims, reason string) {
+	if len(username) > maxUsername {
+		return claims{}, authMalformed
+	}
+	parts := strings.Split(username, ":")
+	if len(parts) != 4 || len(parts[2]) != tagChars || len(parts[3]) != tagChars {
+		return claims{}, authMalformed
+	}
+	expires, err := strconv.ParseInt(parts[0], 10, 64)
+	if err != nil || expires <= 0 {
+		return claims{}, authMalformed
+	}
+	for i := range m.secrets {
+		if m.secrets[i].ID == parts[1] {
+			return claims{expires: expires, secret: &m.secrets[i], session: parts[2], user: parts[3]}, ""
+		}
+	}
+	return claims{}, authUnknownKey
+}
+
+// revoke refuses the session until every credential it may hold has expired,
+// and returns the session's tags, one a secret.
+func (m *minter) revoke(session string, now time.Time) []string {
+	tags := make([]string, len(m.secrets))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forgetLocked(now)
+	for i := range m.secrets {
+		tags[i] = m.secrets[i].tag("session", session)
+		if _, ok := m.revoked[tags[i]]; ok {
+			continue
+		}
+		if len(m.order) >= maxRevoked {
+			// The oldest has the least time left.
+			delete(m.revoked, m.order[0].tag)
+			m.order = m.order[1:]
+		}
+		m.revoked[tags[i]] = struct{}{}
+		m.order = append(m.order, revocation{tags[i], now.Add(m.ttl)})
+	}
+	return tags
+}
+
+func (m *minter) isRevoked(tag string, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forgetLocked(now)
+	_, ok := m.revoked[tag]
+	return ok
+}
+
+func (m *minter) forgetLocked(now time.Time) {
+	n := 0
+	for n < len(m.order) && now.After(m.order[n].until) {
+		delete(m.revoked, m.order[n].tag)
+		n++
+	}
+	m.order = m.order[n:]
+}
+
+// tag shortens an id for a username, keyed by the secret.
+func (s *Secret) tag(kind, id string) string {
+	mac := hmac.New(sha256.New, s.Key)
+	mac.Write([]byte("peersignal turn " + kind + "\x00" + id))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:tagBytes])
+}
+
+func (s *Secret) password(username string) string {
+	mac := hmac.New(sha1.New, s.Key)
+	mac.Write([]byte(username))
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
