@@ -1,0 +1,151 @@
+package crypto
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// SaveKeystore writes a new key store: mode 0600, in a directory of mode 0700
+// that is made if it is missing. It never replaces a file: if path exists, the
+// error is [ErrKeystoreExists]. When it returns nil the file is on disk; when
+// it fails there is no file.
+func SaveKeystore(path string, id Identity, o KeystoreOptions) error {
+	if err := saveKeystore(path, id, o); err != nil {
+		return fmt.Errorf("saving key store %s: %w", path, err)
+	}
+	return nil
+}
+
+func saveKeystore(path string, id Identity, o KeystoreOptions) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%w: move it away first", ErrKeystoreExists)
+	}
+	raw, err := encodeKeystore(id, o)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := checkDir(dir); err != nil {
+		return err
+	}
+	temp, err := writeTemp(dir, append(raw, '\n'))
+	if err != nil {
+		return err
+	}
+	// A link, unlike a rename, fails if somebody made path in the meantime.
+	err = os.Link(temp, path)
+	if removeErr := os.Remove(temp); err == nil {
+		err = removeErr
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: move it away first", ErrKeystoreExists)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// writeTemp writes a new file of mode 0600, synced, and returns its name.
+func writeTemp(dir string, content []byte) (string, error) {
+	f, err := os.CreateTemp(dir, ".keystore-*") // made with mode 0600
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
+}
+
+// LoadKeystore reads a key store. It refuses a file or directory that others
+// can reach.
+func LoadKeystore(path string, o KeystoreOptions) (Identity, error) {
+	raw, err := readKeystore(path)
+	if err != nil {
+		return Identity{}, fmt.Errorf("loading key store %s: %w", path, err)
+	}
+	id, err := decodeKeystore(raw, o)
+	if err != nil {
+		return Identity{}, fmt.Errorf("loading key store %s: %w", path, err)
+	}
+	return id, nil
+}
+
+func readKeystore(path string) ([]byte, error) {
+	if err := checkDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	// Before opening, because opening a pipe would block.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: not a regular file", ErrKeystoreFormat)
+	}
+	f, err := os.Open(path) //nolint:gosec // the path is the user's choice
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err = f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if looser(info) {
+		return nil, fmt.Errorf("%w: run: chmod 600 %q", ErrKeystoreModes, path)
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, maxKeystore+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > maxKeystore {
+		return nil, fmt.Errorf("%w: larger than %d bytes", ErrKeystoreFormat, maxKeystore)
+	}
+	return raw, nil
+}
+
+func checkDir(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if looser(info) {
+		return fmt.Errorf("%w: run: chmod 700 %q", ErrKeystoreModes, dir)
+	}
+	return nil
+}
+
+// looser reports whether group or others have any right. Windows has no such
+// modes.
+func looser(info fs.FileInfo) bool {
+	return runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0
+}
+
+// syncDir makes a new name in dir durable. Windows cannot sync a directory.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir) //nolint:gosec // the path is the user's choice
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
