@@ -1,0 +1,61 @@
+# Everything that a developer or CI runs. `make help` lists the targets.
+
+GO            ?= go
+GOLANGCI      := v2.15.0
+PKG           := github.com/peersignal/peersignal
+VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS       := -s -w -X $(PKG)/internal/buildinfo.Version=$(VERSION)
+FUZZTIME      ?= 3s
+RACE_PACKAGES := ./pkg/... ./internal/...
+
+export GOFLAGS ?= -buildvcs=false
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## static binaries in bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: demo
+demo: ## a server and two daemons meet and sync a group; KEEP=1 leaves them running
+	@$(MAKE) --no-print-directory build
+	@$(GO) run ./test/demo -bin bin $(if $(KEEP),-keep) $(if $(DOCS),-docs $(DOCS))
+
+.PHONY: test
+test: vet ## everything that CI runs: vet, tests with the race detector, end-to-end tests, short fuzzing
+	$(GO) test -race -timeout 8m $(RACE_PACKAGES)
+	$(GO) test -timeout 8m ./cmd/... ./test/...
+	@FUZZTIME=$(FUZZTIME) $(GO) run ./test/fuzz
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+	@test -z "$$(gofmt -l cmd internal pkg test)" || { echo "gofmt -w is needed on:"; gofmt -l cmd internal pkg test; exit 1; }
+
+.PHONY: check
+check: lint test ## what must be clean before a commit
+
+.PHONY: lint
+lint: bin/golangci-lint ## golangci-lint, pinned
+	bin/golangci-lint run ./...
+
+bin/golangci-lint:
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (default 3s; try FUZZTIME=10m)
+	FUZZTIME=$(FUZZTIME) $(GO) run ./test/fuzz
+
+.PHONY: bench
+bench: ## benchmarks; figures are ratios within one run
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./pkg/... ./internal/...
+
+.PHONY: golden
+golden: ## rewrite golden vectors: only before a first release, never after
+	$(GO) test ./pkg/crypto ./pkg/sync/entry ./pkg/peer/link -run Golden -update
+
+.PHONY: clean
+clean:
+	rm -rf bin dist

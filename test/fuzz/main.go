@@ -1,0 +1,72 @@
+// Command fuzz runs every native fuzz target of the module for a short time, one after the other.
+//
+// FUZZTIME is the time for each target (default 3s). It exits 1 when a target fails; the failing input is
+// then under testdata/fuzz of its package, as `go test -fuzz` leaves it.
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+var target = regexp.MustCompile(`(?m)^func (Fuzz[A-Z0-9]\w*)\(f \*testing\.F\)`)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "fuzz:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	duration := os.Getenv("FUZZTIME")
+	if duration == "" {
+		duration = "3s"
+	}
+	targets, err := find(".")
+	if err != nil {
+		return fmt.Errorf("looking for fuzz targets: %w", err)
+	}
+	if len(targets) == 0 {
+		return fmt.Errorf("no fuzz target found: run it from the root of the module")
+	}
+	for _, t := range targets {
+		fmt.Printf("fuzz %s %s for %s\n", t.dir, t.name, duration)
+		cmd := exec.Command("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", duration, "./"+t.dir)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s in %s: %w\n%s", t.name, t.dir, err, out)
+		}
+	}
+	fmt.Printf("%d fuzz targets clean\n", len(targets))
+	return nil
+}
+
+type fuzzTarget struct{ dir, name string }
+
+func find(root string) ([]fuzzTarget, error) {
+	var found []fuzzTarget
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != root && strings.HasPrefix(d.Name(), "."):
+			return filepath.SkipDir
+		case !strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range target.FindAllSubmatch(text, -1) {
+			found = append(found, fuzzTarget{dir: filepath.Dir(path), name: string(m[1])})
+		}
+		return nil
+	})
+	return found, err
+}
