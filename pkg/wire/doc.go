@@ -1,0 +1,175 @@
+// Package wire is the signaling protocol "peers.v1": the messages between a
+// device and a peersignal server, their codec, their limits and their codes.
+// This text is its specification; the Go types follow it.
+//
+// The server introduces devices to one another and relays sealed envelopes
+// between them. It learns keys, pseudonymous tags and addresses; it never
+// learns group ids, SDP, candidates or data, and it is trusted with nothing
+// but availability.
+//
+// # Transport
+//
+// One WebSocket a device, at path /v1/signal ([Path]), subprotocol "peers.v1"
+// ([Subprotocol]; a server closes a connection that did not ask for it),
+// without compression. Every message is one text frame that holds one JSON
+// object with a string member "type". Binary frames are a protocol error.
+//
+// JSON is strict in both directions: valid UTF-8 without lone surrogates, no
+// duplicate member, no member named __proto__, constructor or prototype,
+// depth at most 64, finite numbers, integers exact, nothing behind the value.
+// A server refuses unknown members. A client ignores unknown members and
+// messages of unknown type, so that servers can grow.
+//
+// Encodings: b64u is base64url without padding, b64 is standard base64 with
+// padding; both are valid only if encoding again gives the same text. Times
+// are milliseconds since 1970 UTC. A device id, user id or connection id is 25
+// characters of [0-9a-z]. A tag is 16 bytes as b64u (22 characters); the
+// all-zero tag is invalid. A request id ("id") is an integer from 1 to 2^53-1
+// that the client chooses; it should not repeat while an answer is due.
+//
+// # Flow
+//
+//	server                                         client
+//	hello           ->
+//	                                            <- auth
+//	ready | refused ->
+//	                                            <- topics, offer, answer, candidate, ice
+//	result, ice, present, offer, answer,
+//	candidate, notice ->
+//	                                            <- bye
+//
+// Nothing but auth is accepted before ready. The client has 10 s to be ready.
+//
+// # hello, server to client ([Hello])
+//
+//	{"type":"hello","v":1,"name":"","nonce":b64u32,"time":ms,"caps":["rv1"],
+//	 "limits":{"frame":65536,"topicsFrame":524288,"topics":20000}}
+//
+// name is the server's canonical name, or "" when none is configured; it is
+// information, never a source of the name that the client signs. nonce is
+// fresh for this connection, valid for one auth and for 60 s. caps lists what
+// the server can do; "rv1" is the rendezvous of static tags. A client that
+// does not know v closes.
+//
+// # auth, client to server ([Auth])
+//
+//	{"type":"auth","a":{"v":1,"server":"host:port","nonce":b64u32,"cnonce":b64u16,
+//	 "deviceId":id,"deviceKey":b64,"userId":id,"userKey":b64,"time":ms,"cb":"","caps":[…]},
+//	 "sig":b64,"cert":{device certificate},"resume":""}
+//
+// sig is the device key's signature with purpose "signal-auth" over the
+// canonical form of a. server is the name that the client dialled: lower-case
+// A-label host and explicit port ([CanonicalServer]). cb is "" (reserved for a
+// channel binding). resume is the token of an earlier ready, or absent.
+//
+// The server checks in this order, and refuses with the first code that
+// applies: the shape ([CodeInvalid]); nonce is this connection's
+// ([CodeBadNonce]), at most 60 s old ([CodeNonceExpired]); server names this
+// server ([CodeUseName], [CodeUnknownName]); time is within 300 s
+// ([CodeBadTime]); the device id is derived from the device key
+// ([CodeBadDeviceID]); the certificate is valid ([CodeBadCertificate]) and
+// names the same device and user ([CodeCertMismatch]); the signature
+// ([CodeBadSignature]); then its quotas. The server knows a user by userKey
+// only; it never pins or routes on userId.
+//
+// The server's names: with configured names, server must be the canonical one
+// of them; another configured alias is refused with use-name and the canonical
+// name, which the client dials, with its own TLS check, before it derives
+// anything from it. Without a configured name only "localhost:<port>" and the
+// literal "<address>:<port>" of the socket's own local end are accepted. The
+// Host header is never consulted: a server in the middle chooses it.
+//
+// # ready and refused, server to client ([Ready], [Refused])
+//
+//	{"type":"ready","session":b64u16,"you":{"addr":"ip:port"},"ice":[{"urls":[…],
+//	 "username":"","credential":""}],"iceExpires":ms,"resume":"","resumeExpires":0}
+//	{"type":"refused","code":"…","message":"…","name":"host:port","retryAfter":ms}
+//
+// addr is the client's address as the server sees it. iceExpires is 0 when the
+// credentials do not expire. resume is reserved: servers send "" and clients
+// publish their topics again after every ready. After refused the server
+// closes with [CloseRefused] (or [CloseAuthTimeout]).
+//
+// # topics, client to server ([Topics])
+//
+//	{"type":"topics","id":n,"add":[tag…],"del":[tag…]}
+//
+// Tags are secrets: who knows one may meet those who hold it. del is applied
+// before add; both are idempotent. A session holds at most 20,000 tags: more
+// is answered too-large, and nothing of that message is applied. The answer is
+// a result.
+//
+// # present, server to client ([Present])
+//
+//	{"type":"present","tag":tag,"full":true,"join":[{"cert":{…}}…],"leave":[id…]}
+//
+// Sent for tags that the session holds. After a tag was added: the whole list
+// of the others ("full":true, in as many frames as needed, of which only the
+// first says full), also when it is empty. Then changes, at once. A frame with
+// "full":true replaces what the client knew about the tag; the server may send
+// one at any time, and does so instead of a long backlog to a slow reader. A
+// session never sees its own device. join holds device certificates, which the
+// client verifies itself. A device that reconnects may be joined again without
+// a leave.
+//
+// # offer, answer, candidate ([Signal])
+//
+//	client to server: {"type":"offer","id":n,"to":id,"via":tag,"conn":id,"env":{"eph":b64,"ct":b64u}}
+//	server to client: {"type":"offer","from":id,"via":tag,"conn":id,"env":{"eph":b64,"ct":b64u}}
+//
+// via is a tag that both devices hold, or "" when both sessions have the same
+// user key. from is stamped by the server from the session. eph is present in
+// offers and absent in answers and candidates. The server looks at env's shape
+// and size only. The answer is a result: delivered (it is in the send queue of
+// the target), offline (the target shares the tag but could not be reached),
+// not-allowed (the target is unknown, or the two do not share via: one answer
+// for both, so that nobody can probe), rate-limited, too-large or invalid.
+//
+// # result, server to client ([Result])
+//
+//	{"type":"result","id":n,"code":"…","message":"…","retryAfter":ms}
+//
+// Every client message that has an id gets exactly one, except a successful
+// ice request, which is answered by ice. Results may overtake one another.
+//
+// # ice ([ICERequest], [ICE])
+//
+//	client to server: {"type":"ice","id":n}
+//	server to client: {"type":"ice","id":n,"ice":[…],"iceExpires":ms}
+//
+// The server may push it with id 0 before the credentials expire.
+//
+// # bye and notice ([Bye], [Notice])
+//
+//	client to server: {"type":"bye"}
+//	server to client: {"type":"notice","code":"replaced|draining|kicked","message":"…","retryAfter":ms}
+//
+// notice comes before the server closes. The same device key on a second
+// connection replaces the first, which is told so: newest wins.
+//
+// # Bad messages
+//
+// A message that is invalid, of unknown type or too large is answered with a
+// result when its id can be read, and the connection stays. Without a readable
+// id the server closes with [CloseProtocol]. Before ready it closes with
+// refused invalid. The server sends a WebSocket ping every 25 s and closes
+// after 60 s without any sign of life.
+//
+// # Limits
+//
+// [MaxFrame] 64 KiB; a topics message [MaxTopicsFrame] 512 KiB; before ready
+// [MaxPreAuthFrame] 8 KiB; [MaxTopics] 20,000. A longer frame than can be any
+// message closes with [CloseTooLarge]. Rates are the server's business; it
+// answers rate-limited with retryAfter, and closes with [CloseRate] a client
+// that goes on regardless. Send queue: 256 KiB, then [CloseSlowReader].
+//
+// # Close codes
+//
+// See [CloseCode]; each says whether and when to connect again.
+//
+// # Versions
+//
+// v is 1. What a server adds is announced in caps; what a client may use is
+// what both list. A change that an old side would misunderstand gets a new
+// subprotocol name.
+package wire
