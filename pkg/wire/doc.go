@@ -10,8 +10,10 @@
 // # Transport
 //
 // One WebSocket a device, at path /v1/signal ([Path]), subprotocol "peers.v1"
-// ([Subprotocol]; a server closes a connection that did not ask for it),
-// without compression. Every message is one text frame that holds one JSON
+// ([Subprotocol]; an upgrade that does not ask for it is answered with HTTP
+// status 400), without compression. A server that is full or stops answers
+// 503 with Retry-After, one whose limit for the client's address is reached
+// 429, and a browser of an unknown origin gets 403. Every message is one text frame that holds one JSON
 // object with a string member "type". Binary frames are a protocol error.
 //
 // JSON is strict in both directions: valid UTF-8 without lone surrogates, no
@@ -105,10 +107,10 @@
 //
 // Sent for tags that the session holds. After a tag was added: the whole list
 // of the others ("full":true, in as many frames as needed, of which only the
-// first says full), also when it is empty. Then changes, at once. A frame with
-// "full":true replaces what the client knew about the tag; the server may send
-// one at any time, and does so instead of a long backlog to a slow reader. A
-// session never sees its own device. join holds device certificates, which the
+// first says full), and nothing if there are none. Then changes, at once. A
+// frame with "full":true replaces what the client knew about the tag; the
+// server may send one at any time, also one without join, and does so instead
+// of a long backlog to a slow reader. A session never sees its own device. join holds device certificates, which the
 // client verifies itself. A device that reconnects may be joined again without
 // a leave.
 //

@@ -71,7 +71,7 @@ func checkICE(servers []ICEServer, expires int64) error {
 		}
 		for _, u := range s.URLs {
 			if !isICEURL(u) {
-				return errors.New("an ICE server's url is not stun:, stuns:, turn: or turns:")
+				return errors.New("an ICE server's url has none of the schemes stun, stuns, turn and turns")
 			}
 		}
 		if len(s.Username) > maxText || len(s.Credential) > maxText {
