@@ -1,0 +1,66 @@
+// Package sync keeps the groups and documents of one device and brings them to the same state as other devices hold them.
+//
+// An [Engine] owns a [Store]. It writes signed entries for its user, takes entries from others through one path (decode,
+// signature, authorisation at the entry's place in the group's history, one transaction), folds them into documents and
+// tells who watches. A [Session] is the conversation with one other device over a [Transport]. What an entry is and when it
+// counts is specified in docs/formats.md; what a user notices of it in docs/sync.md.
+//
+// The rules that hold everywhere: verify before storing, commit before announcing, never tell a device about a group that it
+// is not a member of by this device's own state, and nothing of a group is kept as joined before the user consented.
+//
+// # Session protocol peers/sync/1
+//
+// Two lanes, Control and Bulk, each ordered and reliable. A frame is one message: a type byte and fields. Integers are
+// minimal unsigned varints of at most 63 bits; hashes and sums are 32 raw bytes; fingerprints 16; texts and byte strings have a varint length
+// in front. A frame has no bytes after its fields. A type with the high bit set is optional: who does not know it ignores it.
+// Any other unknown type, and a frame that can't be decoded, closes the session. Frames are at most 64 KiB, except that one
+// with a single entry may be 1 MiB + 64 KiB.
+//
+// Control lane:
+//
+//	0x01 HELLO    version, features, 16 bytes of salt. First frame of both; version is 1, unknown features are ignored.
+//	0x02 GROUPS   n, n × (group id, flags, operations: count and fingerprint, data: count and fingerprint)
+//	0x03 RECON    group id, kind, round, ranges (package recon)
+//	0x04 ACK      how many bytes of the bulk lane's ENTRIES and LOG frames were processed so far, durably
+//	0x05 HAVE     group id, n, n × hash: entries that somebody else wrote and that came to the sender by now
+//	0x06 WANT     group id, n, n × hash: asks for entries
+//	0x07 NOTFOUND group id, n, n × hash: answer to WANT
+//	0x08 JOIN     group id, claim (canonical JSON) or nothing
+//	0x09 REFUSED  group id, code, text: answer to JOIN
+//	0x0a ACCEPT   group id, accept operation: consent to a grant, from a device that the receiver does not count as member yet
+//	0x0b NAMES    n, n × user id: asks for user documents
+//	0x0c USERS    n, n × signed user document
+//
+// Bulk lane:
+//
+//	0x10 ENTRIES  group id, n, n × entry
+//	0x11 LOG      group id, flags, n, n × operation: the whole log in several frames
+//	0x12 MARK     group id, kind, round
+//	0x13 MARKED   group id, kind, round, count, fingerprint
+//
+// The session's salt is SHA-256 of both salts, the lower device id's first. A fingerprint is the first 16 bytes of
+// SHA-256(salt, count as 8 bytes big-endian, sum). So nobody who writes entries can know the values that two honest devices compare.
+//
+// Flow. Both send HELLO, then GROUPS with each group that both users are active members of by the sender's state. What is equal
+// on both sides costs these bytes and nothing else. A group that the receiver does not share with the sender is ignored without an answer.
+// Flag 1 of an element asks for the receiver's element.
+//
+// The device with the lower id reconciles what differs, operations first: it sends RECON, and both answer each other until no range is
+// left. A side that gets the other's list of ids for a range sends the entries that the other lacks on the bulk lane, oldest first, and asks within
+// the answer for those that it lacks itself. Then it sends MARK on the bulk lane; the other answers, when it has processed everything before the MARK, with MARKED
+// behind everything that it still had to send itself, and with its summary. The first device compares when it has processed all
+// before the MARKED. Equal: data follows operations, and GROUPS tells the other at the end. Not equal: one more round, at once if the last one moved
+// entries, else after a pause that doubles from 1 s to 60 s.
+//
+// New entries follow between rounds. A device that wrote an entry sends it; a device that received it from elsewhere sends HAVE and
+// the entry on WANT. Each session reads the log of its groups from a position, so a slow peer costs no memory.
+//
+// At most 2 MiB of ENTRIES and LOG frames are on the way without ACK; sending more closes the session. MARK and MARKED are free.
+//
+// Joining. A device with an invitation sends JOIN with its claim. An admin's device writes the add and answers with LOG (flag 1: first, 2: last);
+// the joiner checks the create's hash, the owner's genesis and its own membership and stores everything in one transaction. REFUSED tells a code to
+// those who proved the invitation's secret, and the same "refused" to everybody else. JOIN without a claim asks for the log of
+// a group in which the sender already is an active member: a second device of the same user, or a join that was interrupted.
+// LOG with flag 4 offers a group to a user who was added without a claim; it waits for the user's consent, and ACCEPT tells it.
+// A user who left answers GROUPS with ENTRIES that hold the leave, and with nothing else.
+package sync

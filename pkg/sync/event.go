@@ -1,0 +1,96 @@
+package sync
+
+import (
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+)
+
+// An Event is one of the types below.
+type Event interface{ event() }
+
+// GroupChanged tells that members, name or state of a group changed; read it with Engine.Group.
+type GroupChanged struct{ Group peercrypto.ID }
+
+// GroupJoined tells that this user is now a member of a group: created, joined or accepted.
+type GroupJoined struct{ Group peercrypto.ID }
+
+// GroupOffered tells that somebody added this user to a group that waits for Accept or Decline.
+type GroupOffered struct {
+	Group peercrypto.ID
+	By    peercrypto.ID
+	Name  string
+}
+
+// JoinFailed tells that a join was refused. Unless Final, the pending join stays and other devices are asked.
+type JoinFailed struct {
+	Group  peercrypto.ID
+	Code   RefusalCode
+	Reason string
+	Final  bool
+}
+
+// JoinRequested tells that somebody used an invitation with manual admission.
+type JoinRequested struct{ Request JoinRequest }
+
+// Committed tells that entries became durable and count. Readers follow the log or the documents from where they are.
+type Committed struct {
+	Group    peercrypto.ID
+	Position int64 // highest position given
+	Entries  int   // new shared entries
+}
+
+// Progress tells how many entries of a group this device holds while a session brings more.
+type Progress struct {
+	Group  peercrypto.ID
+	Peer   peercrypto.ID // device
+	Have   int64         // entries held here
+	Want   int64         // entries held by the other device, as it said last
+	Unsent int64         // entries that the other device lacks, estimated
+}
+
+// Synced tells that this device and another hold exactly the same of a group.
+type Synced struct {
+	Group       peercrypto.ID
+	Peer        peercrypto.ID // device
+	Fingerprint string        // as in GroupInfo
+}
+
+// Alarm tells about something that a user should look at: an invitation used too often, a device that continues an old backup,
+// refused entries.
+type Alarm struct {
+	Group peercrypto.ID
+	Text  string
+}
+
+// RendezvousChanged tells that Engine.Rendezvous or Engine.Admits may answer differently now.
+type RendezvousChanged struct{}
+
+// Lagged tells a subscriber that it was too slow and that events were left out. Read the state anew.
+type Lagged struct{ Lost int64 }
+
+func (GroupChanged) event()      {}
+func (GroupJoined) event()       {}
+func (GroupOffered) event()      {}
+func (JoinFailed) event()        {}
+func (JoinRequested) event()     {}
+func (Committed) event()         {}
+func (Progress) event()          {}
+func (Synced) event()            {}
+func (Alarm) event()             {}
+func (RendezvousChanged) event() {}
+func (Lagged) event()            {}
+
+// A RefusalCode tells why a join was refused.
+type RefusalCode uint8
+
+// Codes of REFUSED frames.
+const (
+	RefusedUnspecified RefusalCode = 1 // also: everything that would tell a stranger something
+	RefusedExpired     RefusalCode = 2
+	RefusedUsed        RefusalCode = 3
+	RefusedRevoked     RefusalCode = 4
+	RefusedNotAdmin    RefusalCode = 5 // the other device can't admit anybody; wait for an admin's
+	RefusedWaiting     RefusalCode = 6 // an admin was asked
+	RefusedBusy        RefusalCode = 7
+	// RefusedFake is given by this device itself: the other one showed a different group than the invitation names.
+	RefusedFake RefusalCode = 100
+)
