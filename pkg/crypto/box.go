@@ -2,6 +2,7 @@ package crypto
 
 import (
 	"crypto/ecdh"
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -61,7 +62,7 @@ func (k BoxPublicKey) Check() error { return checkMontgomery(k) }
 // the secret, which nothing prints or encodes.
 type BoxSecretKey struct{ s *boxSecret }
 
-// boxSecret stands behind a pointer for the reason of signingSecret.
+// boxSecret hides the secret as signingSecret does.
 type boxSecret struct{ private *ecdh.PrivateKey }
 
 // GenerateBoxKey returns a new random key.
@@ -89,7 +90,7 @@ func (k SigningKey) StockBoxKey() BoxSecretKey {
 	if k.s == nil {
 		return BoxSecretKey{}
 	}
-	private, err := ecdh.X25519().NewPrivateKey(k.s.private.Seed())
+	private, err := ecdh.X25519().NewPrivateKey(k.s.private[:ed25519.SeedSize])
 	if err != nil {
 		return BoxSecretKey{} // a seed has 32 bytes
 	}

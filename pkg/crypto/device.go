@@ -99,10 +99,10 @@ func (c DeviceCert) checkShape() error {
 	if c.V != 1 {
 		return fmt.Errorf("%w: version is not 1", ErrCert)
 	}
-	if err := errors.Join(c.DeviceID.check(), c.UserID.check()); err != nil {
+	if err := firstError(c.DeviceID.check(), c.UserID.check()); err != nil {
 		return fmt.Errorf("%w: %w", ErrCert, err)
 	}
-	if err := errors.Join(c.DeviceKey.Check(), c.UserKey.Check(), c.BoxKey.Check()); err != nil {
+	if err := firstError(c.DeviceKey.Check(), c.UserKey.Check(), c.BoxKey.Check()); err != nil {
 		return fmt.Errorf("%w: %w", ErrCert, err)
 	}
 	if c.Issued <= 0 || c.Issued >= maxIDTime || c.Expires <= c.Issued ||

@@ -28,12 +28,13 @@ type Identity struct {
 // NewIdentity makes a user with one device, and the recovery key whose hash is
 // in the genesis. The recovery words are to be shown once and not stored.
 func NewIdentity(now time.Time) (Identity, Recovery, error) {
-	recovery := Recovery{&recoverySecret{}}
-	_, _ = rand.Read(recovery.s.entropy[:]) // never fails, see crypto/rand
+	var entropy [32]byte
+	_, _ = rand.Read(entropy[:]) // never fails, see crypto/rand
+	recovery := recoveryOf(entropy)
 	user, userErr := GenerateSigningKey()
 	device, deviceErr := GenerateSigningKey()
 	box, boxErr := GenerateBoxKey()
-	if err := errors.Join(userErr, deviceErr, boxErr); err != nil {
+	if err := firstError(userErr, deviceErr, boxErr); err != nil {
 		return Identity{}, Recovery{}, fmt.Errorf("making an identity: %w", err)
 	}
 	pin := recovery.Pin()
@@ -96,7 +97,10 @@ func (id Identity) MarshalJSON() ([]byte, error) { return nil, ErrSecret }
 // random bytes, shown as 24 English words with a checksum (BIP 39).
 type Recovery struct{ s *recoverySecret }
 
-type recoverySecret struct{ entropy [32]byte }
+// recoverySecret hides the secret as signingSecret does.
+type recoverySecret struct{ entropy *[32]byte }
+
+func recoveryOf(entropy [32]byte) Recovery { return Recovery{&recoverySecret{&entropy}} }
 
 // ParseRecovery reads 24 words in any case.
 func ParseRecovery(words []string) (Recovery, error) {
@@ -108,7 +112,7 @@ func ParseRecovery(words []string) (Recovery, error) {
 		// The cause may quote a word.
 		return Recovery{}, fmt.Errorf("reading recovery words: %w: a word is misspelled, missing or misplaced", ErrRecovery)
 	}
-	return Recovery{&recoverySecret{[32]byte(entropy)}}, nil
+	return recoveryOf([32]byte(entropy)), nil
 }
 
 // Words returns the 24 words, or nil for the zero value. It is the only way to
@@ -130,7 +134,8 @@ func (r Recovery) Key() SigningKey {
 	if r.s == nil {
 		return SigningKey{}
 	}
-	return signingKeyOf(DeriveKey(r.s.entropy[:], nil, "peers/recovery/1"))
+	seed := DeriveKey(r.s.entropy[:], nil, "peers/recovery/1")
+	return signingKeyOf(seed[:])
 }
 
 // Pin returns the hash of the 32 bytes of the recovery public key, which is in

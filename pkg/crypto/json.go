@@ -24,15 +24,24 @@ var ErrJSON = errors.New("not strict JSON")
 type JSONError struct {
 	Offset int64  // in bytes from the start of the text, -1 when not known
 	Reason string // a fixed phrase
+	cause  error  // of this package, or nil
 }
 
 // Error describes the refusal.
 func (e *JSONError) Error() string {
-	if e.Offset < 0 {
-		return "not strict JSON: " + e.Reason
+	reason := e.Reason
+	if e.cause != nil {
+		reason += ": " + e.cause.Error()
 	}
-	return fmt.Sprintf("not strict JSON at byte %d: %s", e.Offset, e.Reason)
+	if e.Offset < 0 {
+		return "not strict JSON: " + reason
+	}
+	return fmt.Sprintf("not strict JSON at byte %d: %s", e.Offset, reason)
 }
+
+// Unwrap returns why this package refused the value of a member, for example
+// an error that matches [ErrKey] or [ErrText], or nil.
+func (e *JSONError) Unwrap() error { return e.cause }
 
 // Is reports whether target is [ErrJSON].
 func (e *JSONError) Is(target error) bool { return target == ErrJSON }
@@ -46,11 +55,23 @@ func Canonicalize(raw []byte) ([]byte, error) {
 	if err := scan(raw); err != nil {
 		return nil, err
 	}
-	v := jsontext.Value(bytes.Clone(raw))
-	if err := v.Canonicalize(); err != nil {
+	return format(raw)
+}
+
+// format prints in the form of RFC 8785. An option list that is made once saves
+// an allocation a call.
+func format(raw []byte) ([]byte, error) {
+	out, err := jsontext.AppendFormat(make([]byte, 0, len(raw)), raw, canonicalForm...)
+	if err != nil {
 		return nil, jsonError(err)
 	}
-	return v, nil
+	return out, nil
+}
+
+var canonicalForm = []jsontext.Options{
+	jsontext.CanonicalizeRawInts(true),
+	jsontext.CanonicalizeRawFloats(true),
+	jsontext.ReorderRawObjects(true),
 }
 
 // CheckCanonical returns nil if raw is strict JSON in canonical form, which is
@@ -67,7 +88,7 @@ func CheckCanonical(raw []byte) error {
 	for at < len(raw) && at < len(canonical) && raw[at] == canonical[at] {
 		at++
 	}
-	return &JSONError{int64(at), "not in canonical form"}
+	return &JSONError{int64(at), "not in canonical form", nil}
 }
 
 // MarshalCanonical encodes v under the rules of package json v2 (nil slices are
@@ -82,11 +103,11 @@ func MarshalCanonical(v any) ([]byte, error) {
 	if err := scan(raw); err != nil {
 		return nil, fmt.Errorf("encoding %T as JSON: %w", v, err)
 	}
-	value := jsontext.Value(raw)
-	if err := value.Canonicalize(); err != nil {
-		return nil, fmt.Errorf("encoding %T as JSON: %w", v, jsonError(err))
+	canonical, err := format(raw)
+	if err != nil {
+		return nil, fmt.Errorf("encoding %T as JSON: %w", v, err)
 	}
-	return value, nil
+	return canonical, nil
 }
 
 // UnmarshalStrict decodes raw into v, which must be a pointer. Names match
@@ -115,16 +136,23 @@ func unmarshal(raw []byte, v any, o json.Options) error {
 // by one that does not.
 func jsonError(err error) error {
 	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		return &JSONError{syntactic.ByteOffset, syntacticReason(syntactic)}
+		return &JSONError{syntactic.ByteOffset, syntacticReason(syntactic), nil}
 	}
 	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
-		reason := "a member has the wrong type or value"
 		if errors.Is(err, json.ErrUnknownName) {
-			reason = "an unknown member"
+			return &JSONError{semantic.ByteOffset, "an unknown member", nil}
 		}
-		return &JSONError{semantic.ByteOffset, reason}
+		return &JSONError{semantic.ByteOffset, "a member has the wrong type or value", ownCause(semantic.Err)}
 	}
-	return &JSONError{-1, "malformed"}
+	return &JSONError{-1, "malformed", nil}
+}
+
+// ownCause returns err if this package made it, which quotes no input.
+func ownCause(err error) error {
+	if errors.Is(err, ErrKey) || errors.Is(err, ErrText) {
+		return err
+	}
+	return nil
 }
 
 func syntacticReason(err *jsontext.SyntacticError) string {
@@ -143,12 +171,12 @@ func scan(raw []byte) error {
 		case c == '"':
 			end := stringEnd(raw, i)
 			if isName(raw, end) && forbiddenName(raw[i:end]) {
-				return &JSONError{int64(i), "a reserved name"}
+				return &JSONError{int64(i), "a reserved name", nil}
 			}
 			i = end
 		case c == '{' || c == '[':
 			if depth++; depth > MaxDepth {
-				return &JSONError{int64(i), "nested too deeply"}
+				return &JSONError{int64(i), "nested too deeply", nil}
 			}
 			i++
 		case c == '}' || c == ']':
@@ -157,7 +185,7 @@ func scan(raw []byte) error {
 		case c == '-' || '0' <= c && c <= '9':
 			end := numberEnd(raw, i)
 			if reason := numberFault(raw[i:end]); reason != "" {
-				return &JSONError{int64(i), reason}
+				return &JSONError{int64(i), reason, nil}
 			}
 			i = end
 		default:
@@ -250,7 +278,7 @@ func numberFault(token []byte) string {
 // again; the output then is too. An input that is not an object is refused.
 func RemoveMember(canonical []byte, names ...string) ([]byte, error) {
 	if len(canonical) < 2 || canonical[0] != '{' || canonical[len(canonical)-1] != '}' {
-		return nil, &JSONError{0, "not an object"}
+		return nil, &JSONError{0, "not an object", nil}
 	}
 	out := make([]byte, 1, len(canonical))
 	out[0] = '{'
@@ -258,7 +286,7 @@ func RemoveMember(canonical []byte, names ...string) ([]byte, error) {
 	for i := 1; i < end; {
 		next, ok := memberEnd(canonical, i)
 		if !ok || next > end {
-			return nil, &JSONError{int64(i), "not in canonical form"}
+			return nil, &JSONError{int64(i), "not in canonical form", nil}
 		}
 		if !named(canonical[i:next], names) {
 			if len(out) > 1 {

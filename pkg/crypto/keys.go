@@ -61,7 +61,9 @@ func (k *PublicKey) UnmarshalText(text []byte) error {
 }
 
 // Check refuses a key of small order, for which one signature can fit many
-// messages, and an encoding that is not the only one of its point.
+// messages, an encoding that is not the only one of its point, and what is no
+// point of the curve. A key that was decoded was checked, unless its member was
+// null or missing, which leaves the zero key.
 func (k PublicKey) Check() error { return checkEdwards(k) }
 
 // Signature is a detached Ed25519 signature. Its text is 88 characters of
@@ -97,10 +99,15 @@ func ParseSignature(s string) (Signature, error) {
 // prints or encodes.
 type SigningKey struct{ s *signingSecret }
 
-// signingSecret stands behind a pointer because the printer of package fmt
-// follows unexported values, but not unexported pointers, without asking their
-// methods.
-type signingSecret struct{ private ed25519.PrivateKey }
+// signingSecret hides the secret behind two pointers. In an unexported field of
+// some other type, package fmt prints values without asking their methods; it
+// follows one pointer for a verb that does not fit, but never a second.
+type signingSecret struct{ private *[ed25519.PrivateKeySize]byte }
+
+func signingKeyOf(seed []byte) SigningKey {
+	private := [ed25519.PrivateKeySize]byte(ed25519.NewKeyFromSeed(seed))
+	return SigningKey{&signingSecret{&private}}
+}
 
 // GenerateSigningKey returns a new random key.
 func GenerateSigningKey() (SigningKey, error) {
@@ -108,7 +115,7 @@ func GenerateSigningKey() (SigningKey, error) {
 	if err != nil {
 		return SigningKey{}, fmt.Errorf("generating a signing key: %w", err)
 	}
-	return SigningKey{&signingSecret{private}}, nil
+	return signingKeyOf(private.Seed()), nil
 }
 
 // SigningKeyFromSeed returns the key of a seed of 32 bytes (RFC 8032).
@@ -116,7 +123,7 @@ func SigningKeyFromSeed(seed []byte) (SigningKey, error) {
 	if len(seed) != ed25519.SeedSize {
 		return SigningKey{}, fmt.Errorf("making a signing key: %w: want a seed of 32 bytes", ErrKey)
 	}
-	return SigningKey{&signingSecret{ed25519.NewKeyFromSeed(seed)}}, nil
+	return signingKeyOf(seed), nil
 }
 
 // Public returns the public key.
@@ -137,14 +144,14 @@ func (k SigningKey) ExportSeed() []byte {
 	if k.s == nil {
 		return nil
 	}
-	return k.s.private.Seed()
+	return bytes.Clone(k.s.private[:ed25519.SeedSize])
 }
 
 // sign returns the zero signature, which verifies nothing, for the zero key.
 func (k SigningKey) sign(message []byte) Signature {
 	var sig Signature
 	if k.s != nil {
-		copy(sig[:], ed25519.Sign(k.s.private, message))
+		copy(sig[:], ed25519.Sign(k.s.private[:], message))
 	}
 	return sig
 }
@@ -234,6 +241,12 @@ func (k SigningKey) MarshalText() ([]byte, error) { return nil, ErrSecret }
 // GobEncode returns [ErrSecret].
 func (k SigningKey) GobEncode() ([]byte, error) { return nil, ErrSecret }
 
-func signingKeyOf(seed [32]byte) SigningKey {
-	return SigningKey{&signingSecret{ed25519.NewKeyFromSeed(seed[:])}}
+// firstError returns the first that is not nil: one line for a log.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -191,7 +191,7 @@ func decodeEntries(plain []byte) (Identity, error) {
 	user, userErr := signingEntry(e.User)
 	device, deviceErr := signingEntry(e.Device)
 	box, boxErr := boxEntry(e.DeviceBox)
-	if err := errors.Join(userErr, deviceErr, boxErr); err != nil {
+	if err := firstError(userErr, deviceErr, boxErr); err != nil {
 		return Identity{}, fmt.Errorf("%w: entries: %w", ErrKeystoreFormat, err)
 	}
 	id := Identity{Genesis: e.Genesis, User: user, Device: device, DeviceBox: box, DeviceCreated: e.DeviceCreated}

@@ -40,18 +40,31 @@ func saveKeystore(path string, id Identity, o KeystoreOptions) error {
 	if err != nil {
 		return err
 	}
-	// A link, unlike a rename, fails if somebody made path in the meantime.
-	err = os.Link(temp, path)
-	if removeErr := os.Remove(temp); err == nil {
+	if err := publish(temp, path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// publish gives temp the name path, unless somebody has made path meanwhile,
+// and removes the name temp in any case.
+func publish(temp, path string) error {
+	err := os.Link(temp, path) // unlike a rename it fails if path exists
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		// A file system without links: take the name, then replace it.
+		var f *os.File
+		f, err = os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // the path is the user's choice
+		if err == nil {
+			err = errors.Join(f.Close(), os.Rename(temp, path))
+		}
+	}
+	if removeErr := os.Remove(temp); err == nil && !errors.Is(removeErr, fs.ErrNotExist) {
 		err = removeErr
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%w: move it away first", ErrKeystoreExists)
 	}
-	if err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return err
 }
 
 // writeTemp writes a new file of mode 0600, synced, and returns its name.

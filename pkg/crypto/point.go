@@ -1,6 +1,10 @@
 package crypto
 
-import "fmt"
+import (
+	"fmt"
+	"math/big"
+	"slices"
+)
 
 // Both curves are over the field of p = 2^255 - 19; encodings are little-endian.
 // The lists hold every canonical encoding of a point whose order divides 8: such
@@ -42,10 +46,38 @@ var fieldMinusOne = [32]byte{
 	0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
 }
 
-// checkEdwards refuses an Ed25519 public key of small order or with y >= p.
+var (
+	fieldPrime = new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 255), big.NewInt(19))
+	// edwardsD is -121665/121666 of the curve equation (RFC 8032, section 5.1).
+	edwardsD = func() *big.Int {
+		inverse := new(big.Int).ModInverse(big.NewInt(121666), fieldPrime)
+		return inverse.Mul(inverse, big.NewInt(-121665)).Mod(inverse, fieldPrime)
+	}()
+)
+
+// checkEdwards refuses an Ed25519 public key of small order, with y >= p, or
+// that is no point of the curve. It runs in variable time: keys are public.
 func checkEdwards(key [32]byte) error {
 	key[31] &= 0x7f // the sign of x
-	return checkCoordinate(key, edwardsSmallOrder, "a signing key")
+	if err := checkCoordinate(key, edwardsSmallOrder, "a signing key"); err != nil {
+		return err
+	}
+	if !onEdwards(key) {
+		return fmt.Errorf("checking a signing key: %w: not a point of the curve", ErrKey)
+	}
+	return nil
+}
+
+// onEdwards reports whether some x has x^2 = (y^2 - 1) / (d y^2 + 1). The
+// divisor is never zero, and a quotient is a square if the product is.
+func onEdwards(y [32]byte) bool {
+	slices.Reverse(y[:])
+	square := new(big.Int).SetBytes(y[:])
+	square.Mul(square, square).Mod(square, fieldPrime)
+	divisor := new(big.Int).Mul(square, edwardsD)
+	divisor.Add(divisor, big.NewInt(1))
+	square.Sub(square, big.NewInt(1))
+	return big.Jacobi(square.Mul(square, divisor), fieldPrime) >= 0
 }
 
 // checkMontgomery refuses an X25519 public key of small order or with u >= p.

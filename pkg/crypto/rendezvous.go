@@ -70,5 +70,6 @@ func InviteEnvelopeKey(ipk PublicKey) [32]byte {
 // InviteSigningKey returns the key of an invitation's secret: its seed is
 // DeriveKey(secret, nil, "peers/invite/sign/1").
 func InviteSigningKey(secret [32]byte) SigningKey {
-	return signingKeyOf(DeriveKey(secret[:], nil, "peers/invite/sign/1"))
+	seed := DeriveKey(secret[:], nil, "peers/invite/sign/1")
+	return signingKeyOf(seed[:])
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // ErrUserDoc is matched by every refusal of a user document.
@@ -27,19 +29,15 @@ type UserDoc struct {
 }
 
 type userMembers struct {
-	ID           ID           `json:"id"`
-	Group        string       `json:"group"`
-	Type         string       `json:"type"`
-	Name         string       `json:"name"`
-	PublicKey    PublicKey    `json:"publicKey"`
-	PublicBoxKey BoxPublicKey `json:"publicBoxKey"`
-	Modified     int64        `json:"modified"`
-	Peers        *userPeers   `json:"peers,omitempty"`
-	Signer       ID           `json:"signer,omitempty"`
-}
-
-type userPeers struct {
-	Auth int `json:"auth"`
+	ID           ID             `json:"id"`
+	Group        string         `json:"group"`
+	Type         string         `json:"type"`
+	Name         string         `json:"name"`
+	PublicKey    PublicKey      `json:"publicKey"`
+	PublicBoxKey BoxPublicKey   `json:"publicBoxKey"`
+	Modified     int64          `json:"modified"`
+	Peers        jsontext.Value `json:"peers,omitzero"`
+	Signer       ID             `json:"signer,omitempty"`
 }
 
 // SignUserDoc returns the canonical form of the signed document of a user. The
@@ -54,7 +52,7 @@ func SignUserDoc(k SigningKey, genesis UserGenesis, name string, modified int64)
 	id := genesis.ID()
 	raw, err := MarshalCanonical(userMembers{
 		ID: id, Group: "users", Type: "User", Name: name, PublicKey: k.Public(),
-		PublicBoxKey: k.StockBoxKey().Public(), Modified: modified, Peers: &userPeers{Auth: 2},
+		PublicBoxKey: k.StockBoxKey().Public(), Modified: modified, Peers: jsontext.Value(`{"auth":2}`),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("signing a user document: %w", err)
@@ -84,8 +82,12 @@ func ParseUserDoc(raw []byte) (UserDoc, error) {
 		ID: m.ID, Name: m.Name, PublicKey: m.PublicKey, PublicBoxKey: m.PublicBoxKey,
 		Modified: m.Modified, Canonical: canonical,
 	}
-	if m.Peers != nil {
-		doc.Auth = m.Peers.Auth
+	var peers struct {
+		Auth int `json:"auth"`
+	}
+	// A stock application may use the member for something of its own.
+	if UnmarshalLenientFields(m.Peers, &peers) == nil {
+		doc.Auth = peers.Auth
 	}
 	return doc, nil
 }
@@ -101,7 +103,7 @@ func (m userMembers) check() error {
 		return fmt.Errorf("%w: the signer is not the user", ErrUserDoc)
 	}
 	// A missing member leaves the zero key, which these refuse.
-	if err := errors.Join(m.PublicKey.Check(), m.PublicBoxKey.Check()); err != nil {
+	if err := firstError(m.PublicKey.Check(), m.PublicBoxKey.Check()); err != nil {
 		return fmt.Errorf("%w: %w", ErrUserDoc, err)
 	}
 	return checkUserMembers(m.Name, m.Modified)
