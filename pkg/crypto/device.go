@@ -102,7 +102,8 @@ func (c DeviceCert) checkShape() error {
 	if err := firstError(c.DeviceID.check(), c.UserID.check()); err != nil {
 		return fmt.Errorf("%w: %w", ErrCert, err)
 	}
-	if err := firstError(c.DeviceKey.Check(), c.UserKey.Check(), c.BoxKey.Check()); err != nil {
+	// Both keys sign something before they are relied on.
+	if err := firstError(checkEdwardsOrder(c.DeviceKey), checkEdwardsOrder(c.UserKey), c.BoxKey.Check()); err != nil {
 		return fmt.Errorf("%w: %w", ErrCert, err)
 	}
 	if c.Issued <= 0 || c.Issued >= maxIDTime || c.Expires <= c.Issued ||

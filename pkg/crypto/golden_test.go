@@ -215,4 +215,23 @@ func goldenSealed(t *testing.T, got map[string]string) {
 		}
 		sameIdentity(t, back, id)
 	}
+	goldenEntries(t, got)
+}
+
+// goldenEntries opens the key store from the definition of its layout.
+func goldenEntries(t *testing.T, got map[string]string) {
+	var f struct{ Nonce, CT string }
+	if err := json.Unmarshal([]byte(got["keystore.insecure"]), &f); err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := peercrypto.DecodeB64u(f.Nonce + f.CT) // 24 bytes are whole characters
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := peercrypto.DeriveKey(nil, nil, "peers/keystore/none/1")
+	plain, err := peercrypto.Open(key, []byte(`{"kdf":{"name":"none"},"v":1}`), sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got["keystore.entries"] = string(plain)
 }

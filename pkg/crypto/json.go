@@ -256,8 +256,8 @@ func numberEnd(raw []byte, i int) int {
 // numberFault returns why a number token is refused, or "". Tokens that are not
 // numbers pass: the decoder refuses them.
 func numberFault(token []byte) string {
-	integer := bytes.IndexAny(token, ".eE") < 0
-	if len(token) <= 15 && (integer || bytes.IndexAny(token, "eE") < 0) {
+	integer := !bytes.ContainsAny(token, ".eE")
+	if len(token) <= 15 && (integer || !bytes.ContainsAny(token, "eE")) {
 		return ""
 	}
 	f, err := strconv.ParseFloat(string(token), 64)

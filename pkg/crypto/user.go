@@ -103,7 +103,7 @@ func (m userMembers) check() error {
 		return fmt.Errorf("%w: the signer is not the user", ErrUserDoc)
 	}
 	// A missing member leaves the zero key, which these refuse.
-	if err := firstError(m.PublicKey.Check(), m.PublicBoxKey.Check()); err != nil {
+	if err := firstError(checkEdwardsOrder(m.PublicKey), m.PublicBoxKey.Check()); err != nil {
 		return fmt.Errorf("%w: %w", ErrUserDoc, err)
 	}
 	return checkUserMembers(m.Name, m.Modified)
