@@ -1,0 +1,101 @@
+package peer
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	groupsync "github.com/peersignal/peersignal/pkg/sync"
+)
+
+// Put stores a document, a JSON object with a member "type" and, unless it is
+// new, "id". The document becomes exactly this object; only differences are
+// written, and nothing is when there are none. It is durable when Put returns.
+func (p *Peer) Put(ctx context.Context, group peercrypto.ID, doc json.RawMessage) (groupsync.Document, error) {
+	return p.engine.Put(ctx, group, doc)
+}
+
+// PutMany is Put for at most 1,000 documents in one transaction. A document
+// that can't be stored has PutFailed as its result and does not affect others.
+func (p *Peer) PutMany(ctx context.Context, group peercrypto.ID, docs []json.RawMessage) ([]groupsync.PutResult, error) {
+	return p.engine.PutMany(ctx, group, docs)
+}
+
+// Get returns a document, or groupsync.ErrNotFound.
+func (p *Peer) Get(ctx context.Context, group, id peercrypto.ID) (groupsync.Document, error) {
+	return p.engine.Get(ctx, group, id)
+}
+
+// List calls fn for the documents that q selects, at most q.Limit (0 means
+// 1,000). To get all, ask again with After as the last id.
+func (p *Peer) List(ctx context.Context, q groupsync.DocumentQuery, fn func(groupsync.Document) error) error {
+	return p.engine.List(ctx, q, fn)
+}
+
+// Delete deletes a document, or returns groupsync.ErrNotFound.
+func (p *Peer) Delete(ctx context.Context, group, id peercrypto.ID) error {
+	return p.engine.Delete(ctx, group, id)
+}
+
+// Watch calls fn for each document of a group with a version above after,
+// tombstones too, in the order of versions, and then for each new version. Of
+// versions of one document that follow each other quickly only the last may be
+// seen. It ends with ctx, the peer, or the first error of fn.
+func (p *Peer) Watch(ctx context.Context, group peercrypto.ID, after int64, fn func(groupsync.Document) error) error {
+	return p.engine.Watch(ctx, group, after, fn)
+}
+
+// Export writes the live documents of a group as NDJSON in the order of their
+// ids: equal groups give equal bytes.
+func (p *Peer) Export(ctx context.Context, group peercrypto.ID, w io.Writer) error {
+	return p.engine.Export(ctx, group, w)
+}
+
+// Quarantine lists entries of others that can't be judged yet, oldest first;
+// group "" means all. They are neither shown nor passed on.
+func (p *Peer) Quarantine(ctx context.Context, group peercrypto.ID, limit int) ([]groupsync.Quarantined, error) {
+	return p.engine.Quarantine(ctx, group, limit)
+}
+
+// LastVersion returns the highest version that a document of a group has: where
+// a watch for new changes only begins.
+func (p *Peer) LastVersion(ctx context.Context, group peercrypto.ID) (int64, error) {
+	var last int64
+	err := p.cfg.Store.View(ctx, func(r groupsync.Reader) error {
+		// The store tells quickly whether there is anything above a version,
+		// so the end is found by doubling and halving.
+		above := func(v int64) (bool, error) {
+			found := false
+			q := groupsync.DocumentQuery{Group: group, ByVersion: true, AfterVersion: v, IncludeDeleted: true, Limit: 1}
+			err := r.Documents(q, func(groupsync.Document) error { found = true; return nil })
+			return found, err
+		}
+		low, high := int64(0), int64(1)
+		for {
+			more, err := above(high)
+			if err != nil {
+				return err
+			}
+			if !more {
+				break
+			}
+			low, high = high, high*2
+		}
+		for low < high {
+			mid := low + (high-low)/2
+			more, err := above(mid)
+			if err != nil {
+				return err
+			}
+			if more {
+				low = mid + 1
+			} else {
+				high = mid
+			}
+		}
+		last = low
+		return nil
+	})
+	return last, err
+}
