@@ -1,22 +1,220 @@
 package link
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
 
-// Stream is an ordered, reliable sequence of messages in both directions.
-type Stream struct{}
+// Stream is an ordered, reliable sequence of messages in both directions. One
+// goroutine may read and any number may write.
+type Stream struct {
+	conn   *Conn
+	ch     *channel
+	name   string
+	opened bool // by this side
+
+	// Guarded by the connection's mutex; of a stream that the peer opened.
+	gone, taken bool
+
+	writing chan struct{} // holds a token while nobody writes
+	low     chan struct{} // signalled when the send buffer has drained
+	scratch []byte        // of the writer
+
+	reading chan struct{} // signalled when the queue or its end changed
+
+	mu     sync.Mutex
+	queue  [][]byte // complete messages
+	unread int      // bytes in queue and assembly
+	closed bool     // by Close
+	end    error    // why no more will come
+	done   chan struct{}
+}
+
+func newStream(c *Conn, ch *channel, name string, opened bool) *Stream {
+	s := &Stream{
+		conn: c, ch: ch, name: name, opened: opened,
+		writing: make(chan struct{}, 1), low: make(chan struct{}, 1),
+		reading: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	s.writing <- struct{}{}
+	ch.dc.SetBufferedAmountLowThreshold(bufferedLow)
+	ch.dc.OnBufferedAmountLow(func() { signal(s.low) })
+	return s
+}
+
+// signal wakes one waiter of a channel of capacity 1.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// validStreamName reports whether name is [a-z0-9/-]{1,64}.
+func validStreamName(name string) bool {
+	if name == "" || len(name) > MaxStreamName {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '/' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
 
 // Name returns the name that the opener gave.
-func (s *Stream) Name() string { return "" }
+func (s *Stream) Name() string { return s.name }
 
 // Conn returns the connection of the stream.
-func (s *Stream) Conn() *Conn { return nil }
+func (s *Stream) Conn() *Conn { return s.conn }
 
-// WriteMessage queues one message of at most MaxMessage bytes.
-func (s *Stream) WriteMessage(ctx context.Context, msg []byte) error { return ErrClosed }
+// WriteMessage sends one message of at most MaxMessage bytes, which may be
+// empty. It blocks while much is buffered, and returns when the rest is: that
+// says nothing about the peer. The caller keeps msg. When ctx ends in the
+// middle of a message, the stream cannot go on and is closed.
+func (s *Stream) WriteMessage(ctx context.Context, msg []byte) error {
+	if len(msg) > MaxMessage {
+		return fmt.Errorf("writing to stream %s: %w: %d bytes, limit is %d", s.name, ErrMessageTooLarge, len(msg), MaxMessage)
+	}
+	if err := s.wait(ctx, s.writing); err != nil {
+		return fmt.Errorf("writing to stream %s: %w", s.name, err)
+	}
+	defer func() { s.writing <- struct{}{} }()
+	if s.scratch == nil {
+		s.scratch = make([]byte, 0, min(len(msg)+1, MaxFragment))
+	}
+	begun := false
+	err := fragments(s.scratch, msg, func(fragment []byte) error {
+		if err := s.drain(ctx); err != nil {
+			return err
+		}
+		s.scratch = fragment[:0]
+		begun = true
+		_, err := s.ch.raw.WriteDataChannel(fragment, false)
+		return err
+	})
+	if err != nil {
+		if begun {
+			_ = s.Close()
+		}
+		return fmt.Errorf("writing to stream %s: %w", s.name, s.because(err))
+	}
+	s.conn.bytesOut.Add(uint64(len(msg)))
+	s.conn.messagesOut.Add(1)
+	return nil
+}
 
-// ReadMessage returns the next message; the caller owns it. io.EOF after the
-// peer closed the stream.
-func (s *Stream) ReadMessage(ctx context.Context) ([]byte, error) { return nil, ErrClosed }
+// drain waits until the channel has buffered little enough to take more.
+func (s *Stream) drain(ctx context.Context) error {
+	for s.ch.dc.BufferedAmount() > bufferedHigh {
+		if err := s.wait(ctx, s.low); err != nil {
+			return err
+		}
+	}
+	return s.usable()
+}
 
-// Close closes the stream in both directions.
-func (s *Stream) Close() error { return nil }
+// wait waits for ch, unless the context, the stream or the connection ends.
+func (s *Stream) wait(ctx context.Context, ch <-chan struct{}) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.done:
+		return s.because(nil)
+	case <-s.conn.ctx.Done():
+		return s.conn.Err()
+	}
+}
+
+func (s *Stream) usable() error {
+	select {
+	case <-s.done:
+		return s.because(nil)
+	case <-s.conn.ctx.Done():
+		return s.conn.Err()
+	default:
+		return nil
+	}
+}
+
+// because prefers the reason why the stream or connection ended to what an
+// operation said.
+func (s *Stream) because(err error) error {
+	if e := s.conn.Err(); e != nil {
+		return e
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return ErrClosed
+	case s.end != nil && (err == nil || !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)):
+		return s.end
+	default:
+		return err
+	}
+}
+
+// ReadMessage returns the next message, which the caller owns. After the peer
+// has closed the stream and everything was read, it returns io.EOF.
+func (s *Stream) ReadMessage(ctx context.Context) ([]byte, error) {
+	for {
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			return nil, fmt.Errorf("reading from stream %s: %w", s.name, ErrClosed)
+		}
+		if len(s.queue) > 0 {
+			msg := s.queue[0]
+			s.queue[0] = nil
+			s.queue = s.queue[1:]
+			s.unread -= len(msg) + messageOverhead
+			s.mu.Unlock()
+			s.conn.unread.Add(-int64(len(msg) + messageOverhead))
+			return msg, nil
+		}
+		end := s.end
+		s.mu.Unlock()
+		if end != nil {
+			if errors.Is(end, io.EOF) {
+				return nil, io.EOF
+			}
+			return nil, fmt.Errorf("reading from stream %s: %w", s.name, end)
+		}
+		select {
+		case <-s.reading:
+		case <-s.done:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("reading from stream %s: %w", s.name, ctx.Err())
+		}
+	}
+}
+
+// Close closes the stream in both directions: what was written before still
+// goes out, what was not read is thrown away. It does not block.
+func (s *Stream) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	freed := s.unread
+	s.queue, s.unread = nil, 0
+	s.mu.Unlock()
+	s.conn.unread.Add(-int64(freed))
+	signal(s.reading)
+	signal(s.low)
+	_ = s.ch.raw.Close()
+	return nil
+}

@@ -1,0 +1,222 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/wire"
+)
+
+// onSignal takes an envelope from the server. It is called by the reader and
+// does not block.
+func (l *Link) onSignal(m *wire.Signal) {
+	if m.From == l.device {
+		l.refused.add("envelope from this device")
+		return
+	}
+	switch m.Kind {
+	case wire.KindOffer:
+		l.onOffer(m)
+	case wire.KindAnswer:
+		a := l.attemptOf(m)
+		if a == nil || !a.outgoing {
+			l.refused.add("answer without offer")
+			return
+		}
+		select {
+		case a.answers <- m.Env:
+		default:
+			l.refused.add("second answer")
+		}
+	case wire.KindCandidate:
+		if a := l.attemptOf(m); a != nil {
+			a.candidate(m.Env)
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.early.addLocked(m.From, m.Conn, m.Env, l.cfg.Now()) {
+			l.refused.add("candidates over the limit")
+		}
+	}
+}
+
+// attemptOf returns the attempt that an envelope belongs to: same connection,
+// same device, same topic.
+func (l *Link) attemptOf(m *wire.Signal) *attempt {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.byConn[m.Conn]
+	if a == nil || a.device() != m.From || a.via != m.Via {
+		return nil
+	}
+	return a
+}
+
+// onOffer verifies an offer in a goroutine of its own, a bounded number at once.
+func (l *Link) onOffer(m *wire.Signal) {
+	if err := l.seen.allow(m.From, l.cfg.Now()); err != nil {
+		l.refused.add("offers over the rate")
+		return
+	}
+	select {
+	case l.inbound <- struct{}{}:
+	default:
+		l.refused.add("offers over the limit")
+		return
+	}
+	l.mu.Lock()
+	l.arrivals++
+	arrival := l.arrivals
+	started := l.spawnLocked(func() {
+		defer func() { <-l.inbound }()
+		if err := l.considerOffer(m, arrival); err != nil {
+			l.refused.add(offerReason(err))
+			if !quiet(err) {
+				l.log(m.From).Info("offer refused", "conn", m.Conn.Short(), "err", err)
+			}
+		}
+	})
+	l.mu.Unlock()
+	if !started {
+		<-l.inbound
+	}
+}
+
+// offerReason names a refusal in Status.Refused.
+func offerReason(err error) string {
+	for _, r := range []struct {
+		err  error
+		name string
+	}{
+		{ErrGlare, "offer gave way to ours"},
+		{ErrNotAdmitted, "offer not admitted"},
+		{ErrOfferReplayed, "offer replayed"},
+		{ErrOfferTime, "offer time"},
+		{ErrOfferSignature, "offer signature"},
+		{ErrCertificate, "offer certificate"},
+		{ErrFingerprint, "offer fingerprint"},
+		{ErrEnvelope, "offer envelope"},
+		{ErrUnknownDevice, "offer over a foreign topic"},
+		{ErrBusy, "offers over the limit"},
+	} {
+		if errors.Is(err, r.err) {
+			return r.name
+		}
+	}
+	return "offer"
+}
+
+// considerOffer verifies an offer completely, and only then starts an attempt:
+// until here nothing was allocated and no address of ours was disclosed.
+func (l *Link) considerOffer(m *wire.Signal, arrival uint64) error {
+	a, err := l.openOffer(m)
+	if err != nil {
+		return err
+	}
+	if err := l.admit(l.runContext(), a.remote); err != nil {
+		return err
+	}
+	// Remembered after Admit: strangers cannot fill the memory.
+	if err := l.seen.add(m.From, m.Conn, l.cfg.Now()); err != nil {
+		return err
+	}
+	a.arrival = arrival
+	return l.startIncoming(a)
+}
+
+// openOffer opens and verifies the envelope of an offer.
+func (l *Link) openOffer(m *wire.Signal) (*attempt, error) {
+	topic, err := l.topicOf(m.Via)
+	if err != nil {
+		return nil, err
+	}
+	eph, err := m.Env.EphKey()
+	if err != nil {
+		return nil, fmt.Errorf("opening offer: %w: %w", ErrEnvelope, err)
+	}
+	shared, err := l.cfg.Identity.DeviceBox.SharedSecret(eph)
+	if err != nil {
+		return nil, fmt.Errorf("opening offer: %w: %w", ErrEnvelope, err)
+	}
+	a := &attempt{
+		link: l, conn: m.Conn, remote: Remote{DeviceID: m.From}, via: m.Via,
+		keys: newSealKeys(shared, topic.EnvSalt), eph: eph, answers: make(chan wire.Envelope, 1),
+	}
+	plain, err := a.keys.open(a.context(dirOfferer, wire.KindOffer), m.Env)
+	if err != nil {
+		return nil, err
+	}
+	want := l.expect(wire.KindOffer, m.Conn, m.From, eph)
+	if m.SameUser() {
+		want.sameUser = &l.userKey
+	}
+	if a.offer, err = parseOffer(plain, want); err != nil {
+		return nil, err
+	}
+	a.remote = a.offer.remote(m.Via)
+	return a, nil
+}
+
+// topicOf returns the topic of a tag that we hold; the zero tag means a device
+// of the same user and has no salt.
+func (l *Link) topicOf(tag peercrypto.Tag) (Topic, error) {
+	if tag == (peercrypto.Tag{}) {
+		return Topic{}, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t, ok := l.topics[tag]
+	if !ok {
+		return Topic{}, fmt.Errorf("opening offer: %w", ErrUnknownDevice)
+	}
+	return t, nil
+}
+
+// startIncoming decides between an offer and what else is going on with the
+// device, and starts to answer.
+//
+// Glare: both devices apply the same rule to the same two offers, the offer of
+// the lower device id survives. An own offer that is higher is given up here,
+// before the peer, which ignored it, could miss it.
+func (l *Link) startIncoming(a *attempt) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() != nil {
+		return ErrNotRunning
+	}
+	if l.byConn[a.conn] != nil {
+		return ErrOfferReplayed
+	}
+	lower := l.device < a.device()
+	if c := l.conns[a.device()]; c != nil && c.ctx.Err() == nil {
+		if at := l.byConnOf(c); at != nil && at.arrival >= a.arrival && c.outgoing && lower {
+			return ErrGlare // it crossed the offer that became c
+		}
+	}
+	if other := l.attempts[a.device()]; other != nil {
+		switch {
+		case other.outgoing && lower:
+			return ErrGlare
+		case !other.outgoing && other.arrival > a.arrival:
+			return ErrGlare // a newer offer is being answered
+		}
+		delete(l.attempts, a.device())
+		other.cancel(ErrGlare)
+	} else if len(l.conns)+len(l.attempts) >= l.cfg.MaxConns {
+		return ErrBusy
+	}
+	l.startLocked(a)
+	return nil
+}
+
+// byConnOf finds the attempt that became c.
+func (l *Link) byConnOf(c *Conn) *attempt {
+	for _, a := range l.byConn {
+		if a.result == c {
+			return a
+		}
+	}
+	return nil
+}
