@@ -3,6 +3,7 @@ package crypto_test
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -97,5 +98,24 @@ func TestTagNonceText(t *testing.T) {
 	}
 	if nonce == peercrypto.NewNonce() {
 		t.Error("two nonces are equal")
+	}
+}
+
+func TestLogsAreShort(t *testing.T) {
+	user, _, _ := goldenBodies()
+	k := seedKey(t, goldenUserSeed)
+	tag := peercrypto.RendezvousTag([32]byte{}, goldenServer)
+	var log bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "id", user.ID(), "hash", user.Hash(),
+		"tag", tag, "key", k.Public(), "box", k.StockBoxKey().Public())
+	for _, whole := range []string{
+		string(user.ID()), user.Hash().String(), tag.String(), k.Public().String(), k.StockBoxKey().Public().String(),
+	} {
+		if strings.Contains(log.String(), whole) {
+			t.Errorf("the log holds all of %s", whole)
+		}
+	}
+	if !strings.Contains(log.String(), "id="+user.ID().Short()+" ") {
+		t.Errorf("logged %s", log.String())
 	}
 }

@@ -12,8 +12,7 @@ import (
 
 // SaveKeystore writes a new key store: mode 0600, in a directory of mode 0700
 // that is made if it is missing. It never replaces a file: if path exists, the
-// error is [ErrKeystoreExists]. When it returns nil the file is on disk; when
-// it fails there is no file.
+// error is [ErrKeystoreExists]. When it returns nil the file is on disk.
 func SaveKeystore(path string, id Identity, o KeystoreOptions) error {
 	if err := saveKeystore(path, id, o); err != nil {
 		return fmt.Errorf("saving key store %s: %w", path, err)
@@ -55,7 +54,9 @@ func publish(temp, path string) error {
 		var f *os.File
 		f, err = os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // the path is the user's choice
 		if err == nil {
-			err = errors.Join(f.Close(), os.Rename(temp, path))
+			if err = firstError(f.Close(), os.Rename(temp, path)); err != nil {
+				_ = os.Remove(path) // our own empty file
+			}
 		}
 	}
 	if removeErr := os.Remove(temp); err == nil && !errors.Is(removeErr, fs.ErrNotExist) {
