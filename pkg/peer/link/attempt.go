@@ -21,7 +21,7 @@ type attempt struct {
 	conn     peercrypto.ID // connection id, chosen by the offerer
 	remote   Remote        // whom we dialled, or who the verified offer is from
 	outgoing bool
-	arrival  uint64 // of the offer, or of the latest offer before an outgoing attempt
+	arrival  uint64 // number of the offer, of an incoming attempt
 	via      peercrypto.Tag
 	keys     sealKeys
 	eph      peercrypto.BoxPublicKey
@@ -62,8 +62,9 @@ func (a *attempt) run() {
 		err = a.link.install(a, c)
 	}
 	if err != nil {
-		// What ended the attempt says more than what failed because of it.
-		if cause := context.Cause(a.ctx); cause != nil {
+		// What ended the attempt says more than what failed because of it, but
+		// less than what this side found wrong.
+		if cause := context.Cause(a.ctx); cause != nil && !verdict(err) {
 			err = cause
 		}
 		a.cancel(err)
@@ -328,10 +329,10 @@ func (a *attempt) authenticate(tr *transport, main *channel) (*Conn, error) {
 	if !stop() {
 		return nil, context.Cause(ctx)
 	}
-	return newConn(tr, main, remote, id, a.outgoing, a.ctx, a.cancel, a.log(), l.cfg.Now()), nil
+	return newConn(tr, main, remote, id, a.outgoing, a.ctx, a.cancel, l.cfg.Now()), nil
 }
 
-// admit asks Config.Admit, for a second at most.
+// admit asks Config.Admit, for five seconds at most.
 func (l *Link) admit(ctx context.Context, r Remote) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -341,7 +342,20 @@ func (l *Link) admit(ctx context.Context, r Remote) error {
 	return nil
 }
 
-// expected failures are no news for the log.
+// verdict reports whether err is what this side found wrong with the peer.
+func verdict(err error) bool {
+	for _, v := range []error{
+		ErrFingerprintMismatch, ErrAuthSignature, ErrReflection, ErrWrongUser, ErrCertificate, ErrAuthFrame,
+		ErrNotAdmitted, ErrEnvelope, ErrOffer, ErrOfferSignature, ErrOfferTime, ErrFingerprint, ErrNoAnswer,
+	} {
+		if errors.Is(err, v) {
+			return true
+		}
+	}
+	return false
+}
+
+// quiet reports failures that are no news.
 func quiet(err error) bool {
 	return errors.Is(err, ErrGlare) || errors.Is(err, ErrClosed) || errors.Is(err, ErrReplaced)
 }

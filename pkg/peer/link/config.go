@@ -60,6 +60,9 @@ type Config struct {
 	CertLife time.Duration
 	// MaxConns bounds authenticated connections plus attempts; default 1,024.
 	MaxConns int
+	// OffersPerMinute bounds the offers that are looked at of one device;
+	// default 20.
+	OffersPerMinute int
 	// DialTimeout bounds the wait for an answer; default 20 s.
 	DialTimeout time.Duration
 	// AuthTimeout bounds the authentication of an open channel; default 10 s.
@@ -86,7 +89,6 @@ const (
 	MaxStreamName     = 64       // characters of a stream's name
 	MaxCandidates     = 64       // remote candidates of a connection, SDP included
 	MaxEarly          = 1000     // sealed candidates that wait for their offer
-	MaxOffersPerMin   = 20       // offers a minute of one device
 	MaxInbound        = 64       // offers being verified or answered at once
 	MaxPeersPerTopic  = 4096     // devices remembered of one topic
 	MaxPeers          = 65536    // devices remembered, all topics
@@ -117,11 +119,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	setDefault(&c.CertLife, defaultCertLife)
 	setDefault(&c.MaxConns, 1024)
+	setDefault(&c.OffersPerMinute, 20)
 	setDefault(&c.DialTimeout, 20*time.Second)
 	setDefault(&c.AuthTimeout, 10*time.Second)
 	setDefault(&c.ReconnectMin, time.Second)
 	setDefault(&c.ReconnectMax, time.Minute)
-	if c.CertLife < 0 || c.MaxConns < 0 || c.DialTimeout < 0 || c.AuthTimeout < 0 || c.ReconnectMin < 0 || c.ReconnectMax < c.ReconnectMin {
+	if c.CertLife < 0 || c.MaxConns < 0 || c.OffersPerMinute < 0 || c.DialTimeout < 0 || c.AuthTimeout < 0 || c.ReconnectMin < 0 || c.ReconnectMax < c.ReconnectMin {
 		return c, errors.New("link configuration: a limit is negative or ReconnectMax is below ReconnectMin")
 	}
 	if c.Logger == nil {

@@ -21,7 +21,7 @@ type Conn struct {
 	session  peercrypto.Hash
 	outgoing bool
 	since    time.Time
-	log      *slog.Logger
+	arrivals uint64 // offers that had arrived when it was authenticated; guarded by the link
 
 	tr     *transport
 	main   *channel
@@ -41,9 +41,9 @@ type Conn struct {
 }
 
 func newConn(tr *transport, main *channel, remote Remote, session peercrypto.Hash, outgoing bool,
-	ctx context.Context, cancel context.CancelCauseFunc, log *slog.Logger, now time.Time) *Conn {
+	ctx context.Context, cancel context.CancelCauseFunc, now time.Time) *Conn {
 	return &Conn{
-		remote: remote, session: session, outgoing: outgoing, since: now, log: log,
+		remote: remote, session: session, outgoing: outgoing, since: now,
 		tr: tr, main: main, ctx: ctx, cancel: cancel,
 		accept: make(chan *Stream, maxRemoteStreams), streams: make(map[*Stream]struct{}),
 	}

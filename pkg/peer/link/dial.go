@@ -71,7 +71,6 @@ func (l *Link) dialOnce(device peercrypto.ID) (a *attempt, c *Conn, mine bool, e
 	if err != nil {
 		return nil, nil, false, err
 	}
-	a.arrival = l.arrivals
 	l.startLocked(a)
 	return a, nil, true, nil
 }
@@ -121,7 +120,7 @@ func (l *Link) install(a *attempt, c *Conn) error {
 		old.fail(ErrReplaced)
 	}
 	l.conns[a.device()] = c
-	a.arrival = l.arrivals // offers that arrived before are older than c
+	c.arrivals = l.arrivals
 	a.result = c
 	close(a.done)
 	l.queue.push(Connected{Conn: c})

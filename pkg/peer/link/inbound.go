@@ -30,16 +30,27 @@ func (l *Link) onSignal(m *wire.Signal) {
 			l.refused.add("second answer")
 		}
 	case wire.KindCandidate:
-		if a := l.attemptOf(m); a != nil {
+		if a := l.attemptOrKeep(m); a != nil {
 			a.candidate(m.Env)
-			return
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if !l.early.addLocked(m.From, m.Conn, m.Env, l.cfg.Now()) {
-			l.refused.add("candidates over the limit")
 		}
 	}
+}
+
+// attemptOrKeep returns the attempt of a candidate, or keeps the candidate
+// until its offer was verified.
+func (l *Link) attemptOrKeep(m *wire.Signal) *attempt {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.byConn[m.Conn]
+	switch {
+	case a != nil && a.device() == m.From && a.via == m.Via:
+		return a
+	case a != nil:
+		l.refused.add("candidate of another device")
+	case !l.early.addLocked(m.From, m.Conn, m.Env, l.cfg.Now()):
+		l.refused.add("candidates over the limit")
+	}
+	return nil
 }
 
 // attemptOf returns the attempt that an envelope belongs to: same connection,
@@ -56,7 +67,7 @@ func (l *Link) attemptOf(m *wire.Signal) *attempt {
 
 // onOffer verifies an offer in a goroutine of its own, a bounded number at once.
 func (l *Link) onOffer(m *wire.Signal) {
-	if err := l.seen.allow(m.From, l.cfg.Now()); err != nil {
+	if err := l.seen.allow(m.From, l.cfg.OffersPerMinute, l.cfg.Now()); err != nil {
 		l.refused.add("offers over the rate")
 		return
 	}
@@ -191,7 +202,7 @@ func (l *Link) startIncoming(a *attempt) error {
 	}
 	lower := l.device < a.device()
 	if c := l.conns[a.device()]; c != nil && c.ctx.Err() == nil {
-		if at := l.byConnOf(c); at != nil && at.arrival >= a.arrival && c.outgoing && lower {
+		if c.arrivals >= a.arrival && c.outgoing && lower {
 			return ErrGlare // it crossed the offer that became c
 		}
 	}
@@ -208,15 +219,5 @@ func (l *Link) startIncoming(a *attempt) error {
 		return ErrBusy
 	}
 	l.startLocked(a)
-	return nil
-}
-
-// byConnOf finds the attempt that became c.
-func (l *Link) byConnOf(c *Conn) *attempt {
-	for _, a := range l.byConn {
-		if a.result == c {
-			return a
-		}
-	}
 	return nil
 }

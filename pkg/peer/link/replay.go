@@ -8,7 +8,7 @@ import (
 )
 
 // maxSeen bounds the memory of seen offers. It is entered by admitted devices
-// only, at most MaxOffersPerMin each, and refuses when full: forgetting would
+// only, at most Config.OffersPerMinute each, and refuses when full: forgetting would
 // let an old offer in again.
 const maxSeen = 16384
 
@@ -29,7 +29,7 @@ func newReplayCache() *replayCache {
 }
 
 // allow counts an offer of a device and refuses when it sends too many.
-func (r *replayCache) allow(from peercrypto.ID, now time.Time) error {
+func (r *replayCache) allow(from peercrypto.ID, limit int, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if d := now.Sub(r.epoch); d >= time.Minute || d < 0 {
@@ -37,7 +37,7 @@ func (r *replayCache) allow(from peercrypto.ID, now time.Time) error {
 		r.epoch = now
 	}
 	n, known := r.rate[from]
-	if n >= MaxOffersPerMin || !known && len(r.rate) >= maxSeen {
+	if n >= limit || !known && len(r.rate) >= maxSeen {
 		return ErrBusy
 	}
 	r.rate[from] = n + 1

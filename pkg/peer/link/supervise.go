@@ -309,6 +309,9 @@ func (l *Link) publishTopics(s *session) {
 			var refused *RefusedError
 			if errors.As(err, &refused) {
 				wait = max(wait, min(refused.RetryAfter, time.Minute))
+				if !refused.Code.Retry() {
+					wait = time.Minute
+				}
 			}
 			if !l.pause(s.ctx, wait) {
 				return
