@@ -21,7 +21,7 @@ build: ## static binaries in bin/
 .PHONY: demo
 demo: ## a server and two daemons meet and sync a group; KEEP=1 leaves them running
 	@$(MAKE) --no-print-directory build
-	@$(GO) run ./test/demo -bin bin $(if $(KEEP),-keep) $(if $(DOCS),-docs $(DOCS))
+	@$(GO) run ./test/demo -bin bin $(if $(KEEP),-keep)
 
 .PHONY: test
 test: vet ## everything that CI runs: vet, tests with the race detector, end-to-end tests, short fuzzing
