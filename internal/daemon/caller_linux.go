@@ -1,0 +1,29 @@
+package daemon
+
+import (
+	"errors"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// callerOf asks the kernel who connected.
+func callerOf(c net.Conn) caller {
+	conn, ok := c.(*net.UnixConn)
+	if !ok {
+		return caller{uid: -1, err: errors.New("not a Unix socket")}
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return caller{uid: -1, err: err}
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err = errors.Join(err, credErr); err != nil {
+		return caller{uid: -1, err: err}
+	}
+	return caller{uid: int(cred.Uid), known: true}
+}

@@ -1,0 +1,89 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/peersignal/peersignal/internal/daemon/api"
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/peer"
+	groupsync "github.com/peersignal/peersignal/pkg/sync"
+)
+
+// A meaning is how the API tells one of the library's errors.
+type meaning struct {
+	err  error
+	code api.Code
+	hint string
+}
+
+// meanings is searched in order: the first one that matches counts.
+var meanings = []meaning{
+	{peer.ErrOffline, api.CodeOffline, "Start the daemon with --server URL."},
+	{peer.ErrOtherServer, api.CodeOtherServer, "Restart the daemon with the invitation's server: peerd up --server URL."},
+	{peer.ErrAmbiguous, api.CodeAmbiguous, "Use the id; `peerd group ls` shows it."},
+	{peer.ErrImport, api.CodeInvalid, ""},
+	{peer.ErrClosed, api.CodeShuttingDown, ""},
+	{groupsync.ErrStoreFull, api.CodeStoreFull, "Make room on the disk and repeat; what was acknowledged is safe."},
+	{groupsync.ErrStoreReadOnly, api.CodeStoreFailed, "Check the permissions of the data folder and whether its disk is mounted read-only."},
+	{groupsync.ErrStoreClosed, api.CodeShuttingDown, ""},
+	{groupsync.ErrNotFound, api.CodeNotFound, ""},
+	{groupsync.ErrNotMember, api.CodeNotAllowed, "Ask an admin of the group for an invitation."},
+	{groupsync.ErrReadOnly, api.CodeNotAllowed, "Ask an admin of the group for the role \"write\"."},
+	{groupsync.ErrNotAdmin, api.CodeNotAllowed, "Ask an admin of the group who is senior to the member."},
+	{groupsync.ErrNotOwner, api.CodeNotAllowed, ""},
+	{groupsync.ErrOwner, api.CodeNotAllowed, ""},
+	{groupsync.ErrDeleted, api.CodeNotAllowed, ""},
+	{groupsync.ErrClock, api.CodeClock, "Compare the clocks of the devices."},
+	{groupsync.ErrInvalidDocument, api.CodeInvalid, ""},
+	{groupsync.ErrInvitation, api.CodeConflict, "Ask for a new invitation."},
+	{groupsync.ErrLimit, api.CodeLimit, ""},
+	{groupsync.ErrClosed, api.CodeShuttingDown, ""},
+	{peercrypto.ErrJSON, api.CodeInvalid, ""},
+	{peercrypto.ErrID, api.CodeInvalid, ""},
+	{peercrypto.ErrText, api.CodeInvalid, ""},
+	{context.Canceled, api.CodeShuttingDown, ""},
+}
+
+// apiError gives an error its code and hint.
+func apiError(err error) *api.Error {
+	var own *api.Error
+	if errors.As(err, &own) {
+		return own
+	}
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return &api.Error{Code: api.CodeTooLarge, Message: "the body of the request is larger than 1 MiB"}
+	}
+	for _, m := range meanings {
+		if errors.Is(err, m.err) {
+			return &api.Error{Code: m.code, Message: err.Error(), Hint: m.hint}
+		}
+	}
+	return &api.Error{Code: api.CodeInternal, Message: err.Error(), Hint: "The daemon's log may say more."}
+}
+
+// fail answers with an error before anything else was written.
+func (s *Server) fail(w http.ResponseWriter, err error) {
+	e := apiError(err)
+	if e.Code == api.CodeInternal {
+		s.log.Error("local API request failed", "error", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(e.Code.Status())
+	_ = json.NewEncoder(w).Encode(api.ErrorBody{Error: e})
+}
+
+// answer writes v as JSON.
+func answer(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	return json.NewEncoder(w).Encode(v)
+}
+
+func invalid(message, hint string) error {
+	return &api.Error{Code: api.CodeInvalid, Message: message, Hint: hint}
+}
