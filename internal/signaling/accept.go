@@ -1,0 +1,179 @@
+package signaling
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/coder/websocket"
+
+	"github.com/peersignal/peersignal/pkg/wire"
+)
+
+// accept upgrades a request. The connection is served by goroutines of its own
+// so that net/http's buffers and stack can go.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request) {
+	addr, told := s.clientAddr(r)
+	key := addrKey(addr)
+	if result := s.admit(w, r, key); result != "" {
+		s.metrics.connections.WithLabelValues(result).Inc()
+		return
+	}
+	if !s.upgrade(w, r, key, told) {
+		s.gate.leave(key, false)
+	}
+}
+
+// admit answers a request that cannot be upgraded and names the reason, or
+// counts a pending connection.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, key netip.Addr) (refusal string) {
+	s.mu.Lock()
+	draining := s.draining
+	s.mu.Unlock()
+	if draining {
+		unavailable(w, http.StatusServiceUnavailable, "this server is stopping")
+		return resultDraining
+	}
+	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		w.Header().Set("Upgrade", "websocket")
+		http.Error(w, "this is the WebSocket of peersignal, subprotocol "+wire.Subprotocol, http.StatusUpgradeRequired)
+		return resultUpgrade
+	}
+	if !s.originAllowed(r) {
+		http.Error(w, "pages of this origin may not connect", http.StatusForbidden)
+		return resultOrigin
+	}
+	if !offersSubprotocol(r.Header) {
+		http.Error(w, "the subprotocol must be "+wire.Subprotocol, http.StatusBadRequest)
+		return resultSubprotocol
+	}
+	switch result := s.gate.enter(key); result {
+	case "":
+		return ""
+	case resultPerAddress:
+		unavailable(w, http.StatusTooManyRequests, "too many connections from your address")
+		return result
+	default:
+		unavailable(w, http.StatusServiceUnavailable, "too many connections at once")
+		return result
+	}
+}
+
+func unavailable(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Retry-After", "5")
+	http.Error(w, text, status)
+}
+
+func offersSubprotocol(h http.Header) bool {
+	for _, line := range h.Values("Sec-WebSocket-Protocol") {
+		for p := range strings.SplitSeq(line, ",") {
+			if strings.TrimSpace(p) == wire.Subprotocol {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// originAllowed lets programs in (no Origin), pages of the dialled host, and
+// those that the operator lists.
+func (s *Server) originAllowed(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	if strings.EqualFold(u.Host, r.Host) {
+		return true
+	}
+	return slices.ContainsFunc(s.cfg.AllowedOrigins, func(allowed string) bool {
+		if strings.Contains(allowed, "://") {
+			return strings.EqualFold(allowed, u.Scheme+"://"+u.Host)
+		}
+		return strings.EqualFold(allowed, u.Host)
+	})
+}
+
+// clientAddr gives the client's address, and its text. Behind trusted proxies it
+// is the last address in X-Forwarded-For that is no trusted proxy.
+func (s *Server) clientAddr(r *http.Request) (netip.Addr, string) {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}, ""
+	}
+	ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	addr := ap.Addr()
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && s.trusted(addr); i-- {
+		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		addr = next.Unmap().WithZone("")
+	}
+	if addr != ap.Addr() {
+		ap = netip.AddrPortFrom(addr, 0)
+	}
+	return addr, ap.String()
+}
+
+func (s *Server) trusted(a netip.Addr) bool {
+	return slices.ContainsFunc(s.proxies, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// upgrade makes the WebSocket and starts its goroutines; false when there is
+// none, with the request answered.
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, key netip.Addr, told string) bool {
+	c := &conn{
+		limits: &s.cfg.Limits, metrics: s.metrics, addr: told, addrKey: key, backlog: s.hub.backlog,
+		wake: make(chan struct{}, 1),
+	}
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		c.local, _ = netip.ParseAddrPort(local.String())
+	}
+	keep := &keepConn{ResponseWriter: w}
+	ws, err := websocket.Accept(keep, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{wire.Subprotocol},
+		InsecureSkipVerify: true, // originAllowed has decided
+		CompressionMode:    websocket.CompressionDisabled,
+		OnPongReceived:     func(context.Context, []byte) { c.alive() },
+	})
+	if err != nil {
+		s.metrics.connections.WithLabelValues(resultUpgrade).Inc()
+		return false
+	}
+	ws.SetReadLimit(-1) // conn.read has the limits
+	c.ws, c.nc = ws, keep.conn
+	if !s.start(c) {
+		s.metrics.connections.WithLabelValues(resultDraining).Inc()
+		_ = ws.CloseNow()
+		return false
+	}
+	s.metrics.connections.WithLabelValues(resultAccepted).Inc()
+	return true
+}
+
+// keepConn remembers the net.Conn that Accept hijacks: its deadlines are much
+// cheaper than a cancellable context for each read and write.
+type keepConn struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+// Hijack implements http.Hijacker.
+func (k *keepConn) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, rw, err := http.NewResponseController(k.ResponseWriter).Hijack()
+	if err == nil {
+		_ = nc.SetDeadline(noDeadline) // net/http's no longer hold
+	}
+	k.conn = nc
+	return nc, rw, err
+}

@@ -1,0 +1,27 @@
+// Package signaling is the server side of the protocol in pkg/wire: it
+// authenticates devices, tells those that share a tag about each other, and
+// relays sealed envelopes between them.
+//
+// # A message's way
+//
+// A connection has two goroutines. The reader caps, rates, decodes and
+// validates a message and asks the hub; the writer is the only one that writes
+// data frames. The hub authorizes under its lock (both sessions hold the tag
+// now, or have the same user key), stamps the sender from the session, and puts
+// the frame in the target's bounded queue. A queue that is full closes that
+// slow connection, and nobody else notices.
+//
+// Presence does not queue without bound: when a reader is behind, a tag is only
+// marked, and its whole list is written when the reader has caught up.
+//
+// # Several nodes
+//
+// Nodes share a Bus. Each announces its sessions and their tags to the others
+// and keeps a copy of theirs, so that authorization and presence are local
+// look-ups; an envelope for another node's session travels one hop to that
+// node, which authorizes it again with its own knowledge, and is never
+// published on. What a node announces is numbered: a gap, found at the next
+// announcement or heartbeat, is repaired by asking for the node's whole state.
+// A node that is silent for three heartbeats is forgotten with its sessions.
+// Nodes trust each other.
+package signaling

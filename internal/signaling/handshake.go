@@ -1,0 +1,184 @@
+package signaling
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/wire"
+)
+
+// handshake says hello, takes one auth and makes the connection a session, or
+// refuses it. It returns nil when there is no session.
+func (s *Server) handshake(c *conn) *member {
+	hello := s.hello()
+	if err := c.send(hello); err != nil {
+		return nil
+	}
+	timeout := time.AfterFunc(s.cfg.Limits.AuthTimeout, func() {
+		s.refuse(c, &wire.Refused{
+			Code: wire.CodeAuthTimeout, Message: "no valid auth in time", RetryAfter: time.Second.Milliseconds(),
+		})
+	})
+	defer timeout.Stop()
+	auth, refused := s.readAuth(c)
+	if refused == nil && auth == nil {
+		return nil
+	}
+	if refused == nil {
+		refused = auth.Verify(wire.AuthCheck{
+			Nonce: hello.Nonce, Issued: time.UnixMilli(hello.Time), Now: s.cfg.Now(),
+			CheckName: func(name string) *wire.Refused { return checkName(s.cfg.Names, c.local, name) },
+		})
+	}
+	if refused != nil {
+		s.refuse(c, refused)
+		return nil
+	}
+	m, refused := s.open(c, auth)
+	if refused != nil {
+		s.refuse(c, refused)
+		return nil
+	}
+	return m
+}
+
+func (s *Server) hello() *wire.Hello {
+	h := &wire.Hello{
+		V: wire.Version, Time: s.cfg.Now().UnixMilli(), Caps: []string{wire.CapRV1},
+		Limits: wire.Limits{Frame: wire.MaxFrame, TopicsFrame: wire.MaxTopicsFrame, Topics: s.cfg.Limits.Topics},
+	}
+	if len(s.cfg.Names) > 0 {
+		h.Name = s.cfg.Names[0]
+	}
+	_, _ = rand.Read(h.Nonce[:]) // never fails, see crypto/rand
+	return h
+}
+
+// readAuth reads the first frame. Without auth and refusal the connection is
+// already ending.
+func (s *Server) readAuth(c *conn) (*wire.Auth, *wire.Refused) {
+	buf, err := c.read(wire.MaxPreAuthFrame)
+	switch {
+	case errors.Is(err, errTooLong):
+		return nil, &wire.Refused{Code: wire.CodeInvalid, Message: "the first frame is over 8 KiB"}
+	case errors.Is(err, errBinary):
+		return nil, &wire.Refused{Code: wire.CodeInvalid, Message: "frames are text"}
+	case err != nil:
+		c.shut(closing{reason: endGone})
+		return nil, nil
+	}
+	defer release(buf)
+	m, err := wire.DecodeFromClient(buf.Bytes())
+	if err != nil {
+		return nil, &wire.Refused{Code: wire.CodeInvalid, Message: reasonOf(err)}
+	}
+	auth, ok := m.(*wire.Auth)
+	if !ok {
+		return nil, &wire.Refused{Code: wire.CodeInvalid, Message: "the first message is auth"}
+	}
+	return auth, nil
+}
+
+// open makes an authenticated connection a session.
+func (s *Server) open(c *conn, auth *wire.Auth) (*member, *wire.Refused) {
+	if ok, full := s.gate.ready(c.addrKey); !ok {
+		r := &wire.Refused{
+			Code: wire.CodeTooManySessions, Message: "too many sessions from this address",
+			RetryAfter: time.Minute.Milliseconds(),
+		}
+		if full {
+			r.Code, r.Message = wire.CodeServerFull, "the server has as many sessions as it can"
+		}
+		return nil, r
+	}
+	l := &s.cfg.Limits
+	m := &member{
+		session: peercrypto.NewNonce(), device: auth.A.DeviceID, deviceKey: auth.A.DeviceKey,
+		userKey: auth.A.UserKey, cert: auth.Cert.Canonical(), conn: c, host: hostOf(auth.A.Server),
+		started: s.cfg.Now().UnixMilli(),
+		offers:  offers{perMinute: l.OffersPerMinute, concurrent: l.ConcurrentOffers},
+	}
+	ready := &wire.Ready{Session: m.session, You: wire.You{Addr: c.addr}}
+	var err error
+	if ready.ICE, ready.ICEExpires, err = s.iceServers(m); err != nil {
+		s.log.Warn("session starts without ICE servers", "session", m.session.String()[:8], "error", err)
+	}
+	refused := s.enter(c, m, ready)
+	if refused != nil {
+		s.gate.unready(c.addrKey)
+		s.ended(m)
+		return nil, refused
+	}
+	return m, nil
+}
+
+// enter gives the session to the hub; ready is its first frame.
+func (s *Server) enter(c *conn, m *member, ready *wire.Ready) *wire.Refused {
+	frame, err := wire.Encode(ready)
+	if err != nil {
+		s.log.Error("session cannot start: ICE servers do not fit", "error", err)
+		ready.ICE, ready.ICEExpires = nil, 0
+		if frame, err = wire.Encode(ready); err != nil {
+			return &wire.Refused{Code: wire.CodeServerFull, Message: "the server cannot start a session"}
+		}
+	}
+	c.member.Store(m) // before the client can know that it is ready
+	if r := s.hub.add(m, frame); r != nil {
+		c.member.Store(nil)
+		return r
+	}
+	return nil
+}
+
+func (s *Server) refuse(c *conn, r *wire.Refused) {
+	s.metrics.refused.WithLabelValues(string(r.Code)).Inc()
+	code := wire.CloseRefused
+	switch r.Code {
+	case wire.CodeAuthTimeout:
+		code = wire.CloseAuthTimeout
+	case wire.CodeDraining:
+		code = wire.CloseDraining
+	}
+	c.shut(closing{code: code, reason: code.String(), last: r})
+}
+
+// iceServers asks for a session's ICE servers and notes when they expire.
+func (s *Server) iceServers(m *member) ([]wire.ICEServer, int64, error) {
+	if s.cfg.ICE == nil {
+		return nil, 0, nil
+	}
+	m.iceMu.Lock()
+	defer m.iceMu.Unlock()
+	ctx, cancel := context.WithTimeout(s.ctx, iceTimeout)
+	defer cancel()
+	servers, expires, err := s.cfg.ICE.ICEServers(ctx, ICERequest{
+		Session: m.session.String(), User: m.userKey.String(), Host: m.host,
+	})
+	if err != nil {
+		s.metrics.iceErrors.Inc()
+		return nil, 0, err
+	}
+	m.iceExpires = expires
+	if expires.IsZero() {
+		return servers, 0, nil
+	}
+	return servers, expires.UnixMilli(), nil
+}
+
+// ended tells whoever bound something to the session.
+func (s *Server) ended(m *member) {
+	if s.cfg.OnSessionEnd != nil {
+		s.cfg.OnSessionEnd(m.session.String())
+	}
+}
+
+func reasonOf(err error) string {
+	var d *wire.DecodeError
+	if errors.As(err, &d) {
+		return d.Reason
+	}
+	return "not a message"
+}

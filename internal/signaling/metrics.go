@@ -1,0 +1,138 @@
+package signaling
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/peersignal/peersignal/pkg/wire"
+)
+
+// Results of a connection attempt, before anything of the protocol is spoken.
+const (
+	resultAccepted    = "accepted"
+	resultDraining    = "draining"
+	resultPending     = "pending"
+	resultPerAddress  = "per-address"
+	resultOrigin      = "origin"
+	resultSubprotocol = "subprotocol"
+	resultUpgrade     = "upgrade"
+)
+
+// Reasons of an end that is no close code.
+const (
+	endGone    = "gone"
+	endBye     = "bye"
+	endStopped = "write-error"
+)
+
+type metrics struct {
+	connections *prometheus.CounterVec
+	refused     *prometheus.CounterVec
+	closed      *prometheus.CounterVec
+	messages    *prometheus.CounterVec
+	results     *prometheus.CounterVec
+	relayed     prometheus.Counter
+	presence    *prometheus.CounterVec
+	iceErrors   prometheus.Counter
+	bus         *prometheus.CounterVec
+	busDropped  *prometheus.CounterVec
+	resyncs     prometheus.Counter
+}
+
+const metricPrefix = "peersignal_signaling_"
+
+func counterVec(name, help, label string, values ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: metricPrefix + name, Help: help}, []string{label})
+	for _, value := range values {
+		v.WithLabelValues(value)
+	}
+	return v
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: metricPrefix + name, Help: help})
+}
+
+func codeStrings(codes ...wire.Code) []string {
+	out := make([]string, len(codes))
+	for i, c := range codes {
+		out[i] = string(c)
+	}
+	return out
+}
+
+// newMetrics makes the metrics, all series at zero, and registers them together
+// with the gauges of s.
+func newMetrics(s *Server) (*metrics, error) {
+	m := &metrics{
+		connections: counterVec("connections_total", "Connection attempts by result.", "result",
+			resultAccepted, resultDraining, resultPending, resultPerAddress, resultOrigin, resultSubprotocol, resultUpgrade),
+		refused: counterVec("refused_total", "Refused authentications by code.", "code", codeStrings(
+			wire.CodeInvalid, wire.CodeBadNonce, wire.CodeNonceExpired, wire.CodeUseName, wire.CodeUnknownName,
+			wire.CodeBadTime, wire.CodeBadDeviceID, wire.CodeBadCertificate, wire.CodeCertMismatch, wire.CodeBadSignature,
+			wire.CodeDeviceConflict, wire.CodeTooManyDevices, wire.CodeTooManySessions, wire.CodeServerFull,
+			wire.CodeAuthTimeout, wire.CodeDraining)...),
+		closed: counterVec("closed_total", "Ended connections by reason.", "reason",
+			endGone, endBye, endStopped, wire.CloseRefused.String(), wire.CloseReplaced.String(),
+			wire.CloseSlowReader.String(), wire.CloseTooLarge.String(), wire.CloseRate.String(),
+			wire.CloseProtocol.String(), wire.CloseAuthTimeout.String(), wire.CloseDraining.String(),
+			wire.ClosePingTimeout.String(), wire.CloseKicked.String()),
+		messages: counterVec("messages_total", "Messages received from ready sessions by type.", "type",
+			"topics", "offer", "answer", "candidate", "ice", "bye", "auth", "invalid"),
+		results: counterVec("results_total", "Answers to client messages by code.", "code", codeStrings(
+			wire.CodeOK, wire.CodeDelivered, wire.CodeOffline, wire.CodeNotAllowed, wire.CodeTooLarge,
+			wire.CodeRateLimited, wire.CodeInvalid, wire.CodeUnavailable)...),
+		relayed: counter("relayed_bytes_total", "Bytes of frames relayed into send queues of this node."),
+		presence: counterVec("presence_frames_total",
+			"Presence frames by kind; deferred ones wait for a slow reader as a whole list.", "kind",
+			"full", "join", "leave", "deferred"),
+		iceErrors: counter("ice_errors_total", "Requests for ICE servers that failed."),
+		bus:       counterVec("bus_messages_total", "Messages on the bus by direction.", "direction", "sent", "received"),
+		busDropped: counterVec("bus_dropped_total", "Messages not sent to or taken from the bus by reason.", "reason",
+			"queue-full", "publish-error", "malformed"),
+		resyncs: counter("bus_resyncs_total", "Whole states asked for after a gap in another node's announcements."),
+	}
+	if s.cfg.Registerer == nil {
+		return m, nil
+	}
+	for _, c := range append(m.collectors(), s.gauges()...) {
+		if err := s.cfg.Registerer.Register(c); err != nil {
+			return nil, fmt.Errorf("registering signaling metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		m.connections, m.refused, m.closed, m.messages, m.results, m.relayed, m.presence,
+		m.iceErrors, m.bus, m.busDropped, m.resyncs,
+	}
+}
+
+func (s *Server) gauges() []prometheus.Collector {
+	gauge := func(name, help string, f func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: metricPrefix + name, Help: help}, f)
+	}
+	fixed := func(name, help string, n int) prometheus.Collector {
+		return gauge(name, help, func() float64 { return float64(n) })
+	}
+	l := s.cfg.Limits
+	return []prometheus.Collector{
+		gauge("sessions", "Authenticated sessions of this node.", func() float64 {
+			_, n := s.gate.counts()
+			return float64(n)
+		}),
+		fixed("sessions_limit", "Most sessions of this node.", l.Sessions),
+		gauge("pending", "Connections that are not authenticated yet.", func() float64 {
+			n, _ := s.gate.counts()
+			return float64(n)
+		}),
+		fixed("pending_limit", "Most connections that are not authenticated yet.", l.Pending),
+		gauge("topics", "Tags held by sessions of this node.", func() float64 { return float64(s.hub.stats().held) }),
+		fixed("topics_limit", "Most tags held by sessions of this node.", l.TopicsTotal),
+		gauge("nodes", "Other nodes on the bus.", func() float64 { return float64(s.hub.stats().nodes) }),
+		gauge("remote_sessions", "Sessions of other nodes.", func() float64 { return float64(s.hub.stats().remote) }),
+	}
+}

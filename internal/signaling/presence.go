@@ -1,0 +1,106 @@
+package signaling
+
+import (
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/wire"
+)
+
+// presenceBatch is about how many bytes of whole lists a writer takes at once.
+const presenceBatch = 32 << 10
+
+// tellLocked sends a change of a tag to the sessions of this node among its
+// holders. The frame is made once, if anybody needs it.
+func (h *hub) tellLocked(holders []*member, tag peercrypto.Tag, kind string, make func() []byte) {
+	var frame []byte
+	for _, m := range holders {
+		if !m.local() {
+			continue
+		}
+		if _, due := m.isDue[tag]; due {
+			continue // the whole list will have it
+		}
+		if frame == nil {
+			frame = make()
+		}
+		if m.conn.pushIfIdle(frame) {
+			h.metrics.presence.WithLabelValues(kind).Inc()
+			continue
+		}
+		h.metrics.presence.WithLabelValues("deferred").Inc()
+		h.deferLocked(m, tag)
+	}
+}
+
+// deferLocked notes that m has to be told who holds tag. What is noted is
+// bounded by the tags that m holds and has held since it last caught up.
+func (h *hub) deferLocked(m *member, tag peercrypto.Tag) {
+	if _, due := m.isDue[tag]; due {
+		return
+	}
+	if m.isDue == nil {
+		m.isDue = make(map[peercrypto.Tag]struct{})
+	}
+	m.isDue[tag] = struct{}{}
+	m.deferred = append(m.deferred, tag)
+	m.conn.signal()
+}
+
+// backlog gives m's writer the next whole lists, behind what is queued before
+// them, or nothing when there are none. What happens afterwards is queued behind
+// them.
+func (h *hub) backlog(m *member) [][]byte {
+	h.mu.RLock()
+	idle := len(m.deferred) == 0
+	h.mu.RUnlock()
+	if idle {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	frames, _ := m.conn.take()
+	size := 0
+	for size < presenceBatch && len(m.deferred) > 0 {
+		tag := m.deferred[0]
+		m.deferred = m.deferred[1:]
+		delete(m.isDue, tag)
+		if _, holds := m.tags[tag]; !holds {
+			continue
+		}
+		for _, f := range fullList(tag, h.topics[tag], m) {
+			frames = append(frames, f)
+			size += len(f)
+		}
+		h.metrics.presence.WithLabelValues("full").Inc()
+	}
+	if len(m.deferred) == 0 {
+		m.deferred, m.isDue = nil, nil
+	}
+	m.conn.count(size)
+	return frames
+}
+
+// fullList makes the frames of a tag's whole list as m sees it.
+func fullList(tag peercrypto.Tag, holders []*member, m *member) [][]byte {
+	const room = wire.MaxFrame - 256
+	var frames [][]byte
+	var certs [][]byte
+	size := 0
+	flush := func() {
+		frames = append(frames, wire.AppendPresent(make([]byte, 0, size+128), tag, len(frames) == 0, certs, nil))
+		certs, size = certs[:0], 0
+	}
+	for _, o := range holders {
+		if o == m {
+			continue
+		}
+		if size+len(o.cert)+16 > room {
+			flush()
+		}
+		certs = append(certs, o.cert)
+		size += len(o.cert) + 16
+	}
+	if len(certs) > 0 || len(frames) == 0 {
+		flush()
+	}
+	return frames
+}

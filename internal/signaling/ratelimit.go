@@ -1,0 +1,216 @@
+package signaling
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+)
+
+// bucket is a token bucket with debt: it refuses while it has less than one
+// token, and each refused take costs one too, down to -burst. It is not safe
+// for concurrent use.
+type bucket struct {
+	rate, burst float64 // tokens a second, most tokens
+	tokens      float64
+	last        time.Time
+}
+
+func newBucket(n int, per time.Duration, now time.Time) bucket {
+	return bucket{rate: float64(n) / per.Seconds(), burst: float64(n), tokens: float64(n), last: now}
+}
+
+// take takes a token. If there is none, wait is when there will be one, and
+// exhausted says that the debt has reached the burst, too.
+func (b *bucket) take(now time.Time) (ok bool, wait time.Duration, exhausted bool) {
+	if d := now.Sub(b.last); d > 0 {
+		b.tokens = min(b.burst, b.tokens+d.Seconds()*b.rate)
+		b.last = now
+	}
+	if b.tokens >= 1 {
+		b.tokens--
+		return true, 0, false
+	}
+	b.tokens = max(-b.burst, b.tokens-1)
+	return false, time.Duration((1 - b.tokens) / b.rate * float64(time.Second)), b.tokens <= -b.burst
+}
+
+// full reports whether the bucket says nothing that a new one would not.
+func (b *bucket) full(now time.Time) bool {
+	return b.tokens+now.Sub(b.last).Seconds()*b.rate >= b.burst
+}
+
+// offers limits what one session offers to each other device.
+type offers struct {
+	perMinute, concurrent int
+
+	mu    sync.Mutex
+	pairs map[peercrypto.ID]*offerPair
+}
+
+type offerPair struct {
+	bucket bucket
+	open   map[peercrypto.ID]time.Time // connection id to its offer's time
+}
+
+// allow notes an offer to a device, or says how long to wait.
+func (o *offers) allow(to, conn peercrypto.ID, now time.Time) (bool, time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.pairs[to]
+	if p == nil {
+		if len(o.pairs) >= maxOfferTargets {
+			o.forget(now)
+		}
+		if len(o.pairs) >= maxOfferTargets {
+			return false, time.Minute
+		}
+		if o.pairs == nil {
+			o.pairs = make(map[peercrypto.ID]*offerPair)
+		}
+		p = &offerPair{bucket: newBucket(o.perMinute, time.Minute, now), open: make(map[peercrypto.ID]time.Time, 1)}
+		o.pairs[to] = p
+	}
+	p.expire(now)
+	if _, again := p.open[conn]; !again && len(p.open) >= o.concurrent {
+		return false, time.Second
+	}
+	if ok, wait, _ := p.bucket.take(now); !ok {
+		return false, wait
+	}
+	p.open[conn] = now
+	return true, 0
+}
+
+// answered notes that a device answered a connection's offer.
+func (o *offers) answered(by, conn peercrypto.ID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p := o.pairs[by]; p != nil {
+		delete(p.open, conn)
+	}
+}
+
+func (p *offerPair) expire(now time.Time) {
+	for conn, at := range p.open {
+		if now.Sub(at) >= offerLife {
+			delete(p.open, conn)
+		}
+	}
+}
+
+func (o *offers) forget(now time.Time) {
+	for id, p := range o.pairs {
+		p.expire(now)
+		if len(p.open) == 0 && p.bucket.full(now) {
+			delete(o.pairs, id)
+		}
+	}
+}
+
+// gate counts connections, in all and per address.
+type gate struct {
+	limits Limits
+
+	mu       sync.Mutex
+	pending  int
+	sessions int
+	byAddr   map[netip.Addr]*addrCount
+}
+
+type addrCount struct{ pending, sessions int }
+
+// addrKey is what counts as one address: IPv6 networks are handed out as /64.
+// Loopback gives the zero Addr, which is not limited: on it are the operator's
+// own programs, or a proxy that was not declared.
+func addrKey(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if !a.IsValid() || a.IsLoopback() {
+		return netip.Addr{}
+	}
+	if a.Is6() {
+		p, _ := a.Prefix(64)
+		return p.Addr()
+	}
+	return a
+}
+
+// enter admits a connection that is not ready yet, or names the limit.
+func (g *gate) enter(addr netip.Addr) (refusal string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.pending >= g.limits.Pending {
+		return resultPending
+	}
+	if addr.IsValid() {
+		n := g.byAddr[addr]
+		if n == nil {
+			n = &addrCount{}
+			g.byAddr[addr] = n
+		}
+		if g.limits.PendingPerAddress > 0 && n.pending >= g.limits.PendingPerAddress {
+			return resultPerAddress
+		}
+		n.pending++
+	}
+	g.pending++
+	return ""
+}
+
+// ready turns a pending connection into a session, or refuses.
+func (g *gate) ready(addr netip.Addr) (ok, full bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sessions >= g.limits.Sessions {
+		return false, true
+	}
+	if n := g.byAddr[addr]; n != nil {
+		if g.limits.SessionsPerAddress > 0 && n.sessions >= g.limits.SessionsPerAddress {
+			return false, false
+		}
+		n.pending--
+		n.sessions++
+	}
+	g.pending--
+	g.sessions++
+	return true, false
+}
+
+// unready takes back ready.
+func (g *gate) unready(addr netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n := g.byAddr[addr]; n != nil {
+		n.pending++
+		n.sessions--
+	}
+	g.pending++
+	g.sessions--
+}
+
+func (g *gate) leave(addr netip.Addr, wasReady bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.byAddr[addr]
+	if wasReady {
+		g.sessions--
+		if n != nil {
+			n.sessions--
+		}
+	} else {
+		g.pending--
+		if n != nil {
+			n.pending--
+		}
+	}
+	if n != nil && *n == (addrCount{}) {
+		delete(g.byAddr, addr)
+	}
+}
+
+func (g *gate) counts() (pending, sessions int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.pending, g.sessions
+}

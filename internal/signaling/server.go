@@ -1,0 +1,155 @@
+package signaling
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/peersignal/peersignal/pkg/wire"
+)
+
+// Server is a signaling server. It serves from New on; Run ends it.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	proxies []netip.Prefix
+	metrics *metrics
+	gate    gate
+	hub     *hub
+
+	// ctx bounds what sessions ask others for; Run cancels it.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	wg sync.WaitGroup // one for each connection
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	draining bool
+	running  bool
+}
+
+// New checks the configuration and makes a server that serves once its Handler
+// is. With a Bus it takes part in the cluster when Run is called.
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, conns: make(map[*conn]struct{}),
+		gate: gate{limits: cfg.Limits, byAddr: make(map[netip.Addr]*addrCount)},
+	}
+	s.hub = newHub(&s.cfg.Limits)
+	if s.proxies, err = parsePrefixes(cfg.TrustedProxies); err != nil {
+		return nil, err
+	}
+	if s.metrics, err = newMetrics(s); err != nil {
+		return nil, err
+	}
+	s.hub.metrics = s.metrics
+	if cfg.Bus != nil {
+		s.hub.cluster = newCluster(s.hub, &s.cfg, s.metrics)
+		s.hub.cluster.answer = s.answer
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Handler serves wire.Path and answers 404 for the rest.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(wire.Path, s.accept)
+	return mux
+}
+
+// Run blocks until ctx ends; then it tells every session that the server is
+// draining, with a random time to come back, closes them, and returns when all
+// are closed and every goroutine of the server has ended. It can be called
+// once. An error of the bus ends it early, too.
+func (s *Server) Run(ctx context.Context) error {
+	s.mu.Lock()
+	again := s.running
+	s.running = true
+	s.mu.Unlock()
+	if again {
+		return errors.New("running signaling: it has been run already")
+	}
+	var err error
+	if s.hub.cluster != nil {
+		err = s.hub.cluster.run(ctx, s.drain)
+	} else {
+		<-ctx.Done()
+		s.drain()
+	}
+	return err
+}
+
+// drain ends every connection and waits for all of them.
+func (s *Server) drain() {
+	s.hub.close()
+	s.mu.Lock()
+	s.draining = true
+	for c := range s.conns {
+		after := rand.Int64N(drainSpread.Milliseconds()) // spreads the reconnects; no secret
+		c.shut(closing{
+			code: wire.CloseDraining, reason: wire.CloseDraining.String(),
+			last: drainMessage(c, after),
+		})
+	}
+	s.mu.Unlock()
+	s.cancel()
+	s.wg.Wait()
+}
+
+// drainMessage is a notice for a session, and a refusal for what is none yet.
+func drainMessage(c *conn, after int64) wire.Message {
+	if c.member.Load() != nil {
+		return &wire.Notice{Code: wire.CodeDraining, Message: "this server is stopping", RetryAfter: after}
+	}
+	r := drainingRefusal()
+	r.RetryAfter = after
+	return r
+}
+
+// Kick ends the session of a device on this node with a notice, and reports
+// whether there was one.
+func (s *Server) Kick(device string, message string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if m := c.member.Load(); m != nil && string(m.device) == device {
+			c.shut(closing{
+				code: wire.CloseKicked, reason: wire.CloseKicked.String(),
+				last: &wire.Notice{Code: wire.CodeKicked, Message: message, RetryAfter: time.Minute.Milliseconds()},
+			})
+			return true
+		}
+	}
+	return false
+}
+
+// start registers a connection and begins to serve it, unless the server is
+// draining. Both happen under one lock, so that drain misses none.
+func (s *Server) start(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.wg.Add(1)
+	go s.serve(c)
+	return true
+}
+
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
