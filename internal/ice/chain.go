@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // DefaultSourceTimeout is how long a Chain waits for one source.
@@ -14,7 +16,7 @@ const DefaultSourceTimeout = 5 * time.Second
 
 // ChainConfig configures a Chain. Zero values mean defaults.
 type ChainConfig struct {
-	Logger  *slog.Logger  // nil: slog.Default()
+	Logger  *slog.Logger  // nil: no logs
 	Timeout time.Duration // for one source; default DefaultSourceTimeout
 }
 
@@ -23,9 +25,13 @@ type ChainConfig struct {
 // with the first of them. A source that fails or is late is left out, counted,
 // and logged once when its outage begins and once when it ends. Only when
 // every source fails does the chain fail.
+//
+// Chain is a prometheus.Collector.
 type Chain struct {
 	cfg   ChainConfig
 	links []*link
+
+	errorsDesc, upDesc *prometheus.Desc
 }
 
 type link struct {
@@ -42,13 +48,17 @@ func NewChain(sources ...Source) *Chain { return NewChainWith(ChainConfig{}, sou
 // NewChainWith joins the sources.
 func NewChainWith(cfg ChainConfig, sources ...Source) *Chain {
 	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = DefaultSourceTimeout
 	}
 	c := &Chain{
 		cfg: cfg,
+		errorsDesc: prometheus.NewDesc("peersignal_ice_source_errors_total",
+			"Requests for ICE servers that a source failed to answer.", []string{"source"}, nil),
+		upDesc: prometheus.NewDesc("peersignal_ice_source_up",
+			"Whether the source answered the last request (1) or failed (0).", []string{"source"}, nil),
 	}
 	for _, s := range sources {
 		c.links = append(c.links, &link{source: s})
@@ -104,5 +114,35 @@ func (c *Chain) note(l *link, err error) {
 			"source", l.source.Name(), "error", err)
 	case err == nil && was:
 		c.cfg.Logger.Info("ICE server source answers again", "source", l.source.Name())
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *Chain) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.errorsDesc
+	ch <- c.upDesc
+}
+
+// Collect implements prometheus.Collector. Sources of one name are summed; the
+// name is up when all of them are.
+func (c *Chain) Collect(ch chan<- prometheus.Metric) {
+	type sum struct{ errors, up float64 }
+	sums := make(map[string]sum)
+	for _, l := range c.links {
+		s, ok := sums[l.source.Name()]
+		if !ok {
+			s.up = 1
+		}
+		l.mu.Lock()
+		s.errors += float64(l.errors)
+		if l.down {
+			s.up = 0
+		}
+		l.mu.Unlock()
+		sums[l.source.Name()] = s
+	}
+	for name, s := range sums {
+		ch <- prometheus.MustNewConstMetric(c.errorsDesc, prometheus.CounterValue, s.errors, name)
+		ch <- prometheus.MustNewConstMetric(c.upDesc, prometheus.GaugeValue, s.up, name)
 	}
 }

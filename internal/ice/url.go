@@ -33,7 +33,7 @@ func ParseURL(s string) (URL, error) {
 	scheme, rest, ok := strings.Cut(s, ":")
 	u := URL{Scheme: strings.ToLower(scheme)}
 	if !ok || (u.Scheme != "stun" && u.Scheme != "stuns" && !u.IsTURN()) {
-		return URL{}, fmt.Errorf("%w: %q must begin with stun:, stuns:, turn: or turns:", ErrURL, s)
+		return URL{}, fmt.Errorf("%w: %q must begin with one of stun:, stuns:, turn:, turns: and a host", ErrURL, s)
 	}
 	rest, query, hasQuery := strings.Cut(rest, "?")
 	if hasQuery {
@@ -72,11 +72,11 @@ func (u URL) String() string {
 	return s
 }
 
-// splitHostPort reads host, host:port, [v6], [v6]:port and a bare v6 address
-// is refused, since its end is ambiguous. Port 0 is returned when none is
-// given.
+// splitHostPort reads host, host:port, [v6] and [v6]:port; a bare IPv6 address
+// is refused, since its end is ambiguous. Without a port it returns port 0.
 func splitHostPort(s string) (string, uint16, error) {
-	host, portText, hasPort := s, "", false
+	var host, portText string
+	hasPort := false
 	switch {
 	case strings.HasPrefix(s, "["):
 		end := strings.IndexByte(s, ']')

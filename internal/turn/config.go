@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"regexp"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Defaults and bounds of Config.
@@ -113,6 +115,9 @@ type Config struct {
 	// requests that carry no valid credential, with a burst of four seconds.
 	// Default 100; negative: no bound.
 	UnauthenticatedPerSecond int
+
+	// Registerer receives the metrics; nil: none are exported.
+	Registerer prometheus.Registerer
 
 	// Logger is nil for no logs. Addresses of clients and peers are not logged.
 	Logger *slog.Logger

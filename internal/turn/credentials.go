@@ -2,7 +2,7 @@ package turn
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // the MAC of draft-uberti-behave-turn-rest; HMAC-SHA1 is sound
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -31,6 +31,7 @@ const (
 	authExpired    = "expired"
 	authWrongUser  = "wrong_user"
 	authIntegrity  = "bad_integrity"
+	authLifetime   = "lifetime"
 )
 
 const (

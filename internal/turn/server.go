@@ -2,64 +2,323 @@ package turn
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	portTries  = 64
+	retryDelay = 10 * time.Millisecond
 )
 
 // Server is an embedded STUN/TURN server. New binds its sockets, Run serves
 // them. All methods may be called from several goroutines.
 type Server struct {
+	// Static.
 	cfg       Config
 	minter    *minter
+	ledger    *ledger
+	policy    *Policy
+	sources   *sources
+	metrics   *metrics
+	relayIP   netip.Addr // relay sockets are bound to it
+	publicIP  netip.Addr // clients are told it
+	listeners []listener
+
+	// live has the ports on which relays are open now.
+	live [1 << 16]atomic.Bool
+
+	// running counts what Run waits for: accept loops, fronts, and relays
+	// until pion's goroutine for them ends. It grows only under mu and while
+	// not stopped.
+	running sync.WaitGroup
+
+	mu        sync.Mutex
+	started   bool
+	stopped   bool
+	relays    map[*net.UDPAddr]*relay // by relay.addr
+	fronts    map[*front]struct{}
+	tcpConns  int
+	tcpByNet  map[netip.Prefix]int
+	capLogged bool
+
 	closeOnce sync.Once
 	closing   chan struct{}
 }
 
 // New validates cfg and binds the listeners, so that Addrs is known and
-// clients can already queue; nothing is answered before Run.
+// clients can already queue; nothing is answered before Run. The caller must
+// call Run or Close.
 func New(cfg Config) (*Server, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, minter: newMinter(cfg.Secrets, cfg.TTL), closing: make(chan struct{})}, nil
+	s := &Server{
+		cfg:      cfg,
+		minter:   newMinter(cfg.Secrets, cfg.TTL),
+		ledger:   newLedger(cfg),
+		sources:  newSources(cfg.UnauthenticatedPerSecond),
+		metrics:  newMetrics(),
+		relays:   make(map[*net.UDPAddr]*relay),
+		fronts:   make(map[*front]struct{}),
+		tcpByNet: make(map[netip.Prefix]int),
+		closing:  make(chan struct{}),
+	}
+	if err := s.resolveAddresses(); err != nil {
+		return nil, fmt.Errorf("configuring turn: %w", err)
+	}
+	s.policy, err = NewPolicy(PolicyConfig{
+		Allow: cfg.AllowPeers, Deny: cfg.DenyPeers,
+		Relay: []netip.Addr{s.relayIP, s.publicIP}, RelayPorts: cfg.RelayPorts, Own: hostAddresses(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("configuring turn: %w", err)
+	}
+	for _, a := range cfg.Listen {
+		l, err := s.listen(a)
+		if err != nil {
+			s.closeListeners()
+			return nil, fmt.Errorf("listening for turn on %s: %w", a, err)
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	if err := s.metrics.register(cfg.Registerer, cfg, s.sources); err != nil {
+		s.closeListeners()
+		return nil, err
+	}
+	return s, nil
 }
 
-// Run serves until ctx ends or Close is called, and returns after every
-// goroutine it started. It may be called once.
+// Run serves until ctx ends or Close is called, ends every allocation, and
+// returns after every goroutine it started. It may be called once.
 func (s *Server) Run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-	case <-s.closing:
+	s.mu.Lock()
+	if s.started {
+		s.mu.Unlock()
+		return errors.New("running turn: Run was called before")
 	}
+	s.started = true
+	s.mu.Unlock()
+
+	err := s.start()
+	if err == nil {
+		s.cfg.Logger.Info("turn is serving", "listen", s.Addrs(), "relay", s.relayIP, "public", s.publicIP,
+			"ports", slog.GroupValue(slog.Int("first", int(s.cfg.RelayPorts[0])), slog.Int("last", int(s.cfg.RelayPorts[1]))))
+		select {
+		case <-ctx.Done():
+		case <-s.closing:
+		}
+	}
+	s.stop()
+	s.running.Wait()
+	return err
+}
+
+func (s *Server) start() error {
+	for _, l := range s.listeners {
+		if err := s.addFront(transportUDP, &udpWire{UDPConn: l.udp, retry: s.retry}); err != nil {
+			return fmt.Errorf("running turn: %w", err)
+		}
+		s.mu.Lock()
+		if !s.stopped {
+			s.running.Go(func() { s.accept(l.tcp) })
+		}
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// stop refuses what is new and closes what is open. It does not wait.
+func (s *Server) stop() {
+	_ = s.Close()
+	s.mu.Lock()
+	s.stopped = true
+	fronts := make([]*front, 0, len(s.fronts))
+	for f := range s.fronts {
+		fronts = append(fronts, f)
+	}
+	s.mu.Unlock()
+	s.endRelays(endShutdown, func(*relay) bool { return true })
+	for _, f := range fronts {
+		_ = f.Close()
+	}
+	s.closeListeners()
+}
+
+func (s *Server) closeListeners() {
+	for _, l := range s.listeners {
+		_ = l.udp.Close()
+		_ = l.tcp.Close()
+	}
+}
+
+// Close makes Run return, and closes the listeners at once when Run was not
+// called. It is idempotent and does not wait for Run.
+func (s *Server) Close() error {
+	s.closeOnce.Do(func() {
+		close(s.closing)
+		s.mu.Lock()
+		started := s.started
+		s.started = true
+		s.mu.Unlock()
+		if !started {
+			s.closeListeners()
+		}
+	})
 	return nil
 }
 
 // Addrs returns the bound addresses, one for each Config.Listen; UDP and TCP
 // share the port.
-func (s *Server) Addrs() []netip.AddrPort { return nil }
+func (s *Server) Addrs() []netip.AddrPort {
+	addrs := make([]netip.AddrPort, len(s.listeners))
+	for i, l := range s.listeners {
+		addrs[i] = addrPortOf(l.udp.LocalAddr())
+	}
+	return addrs
+}
 
 // Credentials mints credentials for one signaling session of one user, valid
-// for Config.TTL. The error is ErrRevoked after Revoke(session).
+// for Config.TTL. The error is ErrRevoked after Revoke(session), ErrClosed
+// after Close.
 func (s *Server) Credentials(session, user string) (Credentials, error) {
 	select {
 	case <-s.closing:
 		return Credentials{}, fmt.Errorf("minting turn credentials: %w", ErrClosed)
 	default:
 	}
-	return s.minter.mint(session, user, s.cfg.Now())
+	c, err := s.minter.mint(session, user, s.cfg.Now())
+	if err == nil {
+		s.metrics.credentials.Inc()
+	}
+	return c, err
 }
 
 // Revoke ends the live allocations of the session at once, and refuses its
 // credentials from now on. It returns how many allocations it ended.
 func (s *Server) Revoke(session string) int {
-	s.minter.revoke(session, s.cfg.Now())
-	return 0
+	tags := make(map[string]bool)
+	for _, t := range s.minter.revoke(session, s.cfg.Now()) {
+		tags[t] = true
+	}
+	return s.endRelays(endRevoked, func(r *relay) bool { return tags[r.tag] })
 }
 
-// Close makes Run return. It is idempotent and does not wait.
-func (s *Server) Close() error {
-	s.closeOnce.Do(func() { close(s.closing) })
-	return nil
+// endUser ends the user's allocations: the day's bytes are used up.
+func (s *Server) endUser(u *user) {
+	s.endRelays(endDay, func(r *relay) bool { return r.place.user == u })
+}
+
+func (s *Server) endRelays(reason string, which func(*relay) bool) int {
+	s.mu.Lock()
+	var ending []*relay
+	for _, r := range s.relays {
+		if which(r) {
+			ending = append(ending, r)
+		}
+	}
+	s.mu.Unlock()
+	n := 0
+	for _, r := range ending {
+		if r.end(reason) {
+			n++
+		}
+	}
+	return n
+}
+
+// open binds a relay's socket and adopts it. On an error, reason is a label.
+func (s *Server) open(r *relay) (reason string, err error) {
+	if r.conn, err = s.bindRelay(); err != nil {
+		return refusePort, err
+	}
+	r.port = addrPortOf(r.conn.LocalAddr()).Port()
+	r.addr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.publicIP, r.port))
+	s.growBuffers(r.conn)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.stopped:
+		_ = r.conn.Close()
+		return refuseClosed, ErrClosed
+	case s.minter.isRevoked(r.tag, s.cfg.Now()):
+		// Revoked after it was authenticated: Revoke has looked at the relays
+		// before this one was among them.
+		_ = r.conn.Close()
+		return refuseRevoked, ErrRevoked
+	}
+	s.running.Add(1)
+	// At least minLifetime, or authenticate would have refused it.
+	r.timer = time.AfterFunc(r.front.lifetime()-expireEarly, func() { r.end(endClient) })
+	s.relays[r.addr] = r
+	s.live[r.port].Store(true)
+	r.front.remember(r)
+	s.metrics.allocations.WithLabelValues(r.front.transport).Inc()
+	s.metrics.created.WithLabelValues(r.front.transport).Inc()
+	return "", nil
+}
+
+// bindRelay tries ports from a random one upward.
+func (s *Server) bindRelay() (*net.UDPConn, error) {
+	first, last := int(s.cfg.RelayPorts[0]), int(s.cfg.RelayPorts[1])
+	span := last - first + 1
+	start, tries := rand.IntN(span), 0
+	for i := range span {
+		port := first + (start+i)%span
+		if s.live[port].Load() {
+			continue
+		}
+		addr := netip.AddrPortFrom(s.relayIP, uint16(port))
+		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
+		if err == nil {
+			return conn, nil
+		}
+		if tries++; tries == portTries {
+			return nil, fmt.Errorf("binding a relay port: %d ports were taken: %w", tries, err)
+		}
+	}
+	return nil, fmt.Errorf("binding a relay port: all of %d-%d are taken", first, last)
+}
+
+// withRelay calls fn with the relay that pion names by its address.
+func (s *Server) withRelay(at net.Addr, fn func(*relay)) {
+	addr, ok := at.(*net.UDPAddr)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	r := s.relays[addr]
+	s.mu.Unlock()
+	if r != nil {
+		fn(r)
+	}
+}
+
+func (s *Server) forget(r *relay) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.relays, r.addr)
+}
+
+// retry says whether to read on after an error. Only a closed socket ends a
+// reader; anything else passes, and the wait keeps a lasting error cheap.
+func (s *Server) retry(err error) bool {
+	if errors.Is(err, net.ErrClosed) {
+		return false
+	}
+	select {
+	case <-s.closing:
+		return false
+	case <-time.After(retryDelay):
+		return true
+	}
 }

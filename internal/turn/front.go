@@ -1,0 +1,442 @@
+package turn
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/pion/stun/v3"
+	pionturn "github.com/pion/turn/v4"
+)
+
+// Protocol numbers and families in TURN attributes (RFC 8656).
+const (
+	protocolUDP = 17
+	familyIPv4  = 1
+	familyIPv6  = 2
+
+	minLifetime     = time.Minute
+	defaultLifetime = 10 * time.Minute
+	maxLifetime     = time.Hour
+)
+
+var (
+	errNoTCPRelay = errors.New("TCP relaying (RFC 6062) is not served")
+	errNoPlace    = errors.New("EVEN-PORT is not served")
+)
+
+// wire is a front's socket: a UDP socket, or the frames of one stream.
+type wire interface {
+	// read returns the next packet and the client that sent it. The address is
+	// not changed afterwards. live says whether the client has an allocation.
+	read(p []byte, live func(netip.AddrPort) bool) (int, net.Addr, error)
+	write(p []byte, addr net.Addr) (int, error)
+	LocalAddr() net.Addr
+	Close() error
+}
+
+// front is one socket that pion reads, with a pion server of its own. pion
+// handles its packets one by one: ReadFrom, then every callback that the
+// packet leads to, then the next ReadFrom, all in one goroutine.
+type front struct {
+	// Static.
+	server    *Server
+	transport string
+	wire      wire
+
+	// Owned by pion's reading goroutine.
+	packet  []byte // the packet being handled
+	method  stun.Method
+	source  netip.AddrPort // its sender
+	name    string         // its username, once authenticated
+	claims  claims
+	pending *place // taken for it, not yet a relay's
+	done    bool
+	busy    bool // whether it holds handling
+
+	// handling is held while pion handles a packet, see settle.
+	handling sync.Mutex
+
+	mu     sync.Mutex
+	relays map[netip.AddrPort]*relay // by client
+}
+
+// serve hands the front to pion. Its goroutine ends when the wire is closed.
+func (f *front) serve() error {
+	f.relays = make(map[netip.AddrPort]*relay)
+	_, err := pionturn.NewServer(pionturn.ServerConfig{
+		Realm:         f.server.cfg.Realm,
+		LoggerFactory: pionLogs{f.server.cfg.Logger},
+		AuthHandler:   f.authenticate,
+		QuotaHandler:  f.reserve,
+		EventHandler:  f.events(),
+		PacketConnConfigs: []pionturn.PacketConnConfig{{
+			PacketConn: f, RelayAddressGenerator: f, PermissionHandler: f.permit,
+		}},
+	})
+	return err
+}
+
+// events follows what pion keeps, by the relay address, which pion hands back
+// as the pointer that AllocatePacketConn returned.
+func (f *front) events() pionturn.EventHandler {
+	s := f.server
+	return pionturn.EventHandler{
+		OnAuth: func(_, _ net.Addr, _, _, _, _ string, ok bool) {
+			if !ok {
+				f.refuseAuth(authIntegrity)
+				return
+			}
+			if r := f.relayOf(f.source); r != nil && f.method == stun.MethodRefresh {
+				r.extend(f.lifetime())
+			}
+		},
+		OnAllocationDeleted: func(_, _ net.Addr, _, _, _ string) { s.running.Done() },
+		OnPermissionCreated: func(_, _ net.Addr, _, _, _ string, at net.Addr, peer net.IP) {
+			s.withRelay(at, func(r *relay) { r.setPeer(addrOf(peer), true) })
+		},
+		OnPermissionDeleted: func(_, _ net.Addr, _, _, _ string, at net.Addr, peer net.IP) {
+			s.withRelay(at, func(r *relay) { r.setPeer(addrOf(peer), false) })
+		},
+		OnChannelCreated: func(_, _ net.Addr, _, _, _ string, at, _ net.Addr, channel uint16) {
+			s.withRelay(at, func(r *relay) { r.setChannel(channel, true) })
+		},
+		OnChannelDeleted: func(_, _ net.Addr, _, _, _ string, at, _ net.Addr, channel uint16) {
+			s.withRelay(at, func(r *relay) { r.setChannel(channel, false) })
+		},
+	}
+}
+
+// ReadFrom returns the next packet that passes the gate. An error is final.
+func (f *front) ReadFrom(p []byte) (int, net.Addr, error) {
+	f.dropPending()
+	for {
+		f.setBusy(false)
+		n, addr, err := f.wire.read(p, f.isLive)
+		if err != nil {
+			f.finish()
+			return 0, nil, err
+		}
+		f.setBusy(true)
+		f.packet, f.source = p[:n], addrPortOf(addr)
+		if reason := f.admit(); reason != "" {
+			f.server.metrics.clientDrops.WithLabelValues(reason).Inc()
+			continue
+		}
+		return n, addr, nil
+	}
+}
+
+func (f *front) setBusy(busy bool) {
+	switch {
+	case busy == f.busy:
+	case busy:
+		f.handling.Lock()
+	default:
+		f.handling.Unlock()
+	}
+	f.busy = busy
+}
+
+// settle waits until the packet being handled is done with. A relay that was
+// ended waits here before pion hears of it: pion adds a permission in two
+// steps, and an allocation that is closed between them panics. Later packets
+// do not find the relay, so the gate keeps them away from the allocation.
+func (f *front) settle() {
+	f.handling.Lock()
+	defer f.handling.Unlock()
+}
+
+// finish reports, once, that pion is done reading.
+func (f *front) finish() {
+	if f.done {
+		return
+	}
+	f.done = true
+	_ = f.wire.Close()
+	f.server.frontDone(f)
+}
+
+// admit is the gate: what pion would only refuse, and what a source asks too
+// often without a credential, ends here. It returns why.
+func (f *front) admit() string {
+	kind, method := classify(f.packet)
+	f.method, f.name = method, ""
+	switch kind {
+	case kindChannelData:
+		if !f.isLive(f.source) {
+			return dropNoAllocation
+		}
+		return ""
+	case kindIndication:
+		switch {
+		case method != stun.MethodSend:
+			return dropUnexpected
+		case !f.isLive(f.source):
+			return dropNoAllocation
+		}
+		return ""
+	case kindRequest:
+		return f.admitRequest(method)
+	case kindResponse:
+		return dropUnexpected
+	default:
+		return dropMalformed
+	}
+}
+
+func (f *front) admitRequest(method stun.Method) string {
+	label := methodLabel(method)
+	if label == "" {
+		return dropUnexpected
+	}
+	f.server.metrics.requests.WithLabelValues(label).Inc()
+	now := f.server.cfg.Now()
+	_, claimed := attribute(f.packet, stun.AttrMessageIntegrity)
+	switch {
+	case (method == stun.MethodCreatePermission || method == stun.MethodChannelBind) && !f.isLive(f.source):
+		return dropNoAllocation
+	case method == stun.MethodBinding || !claimed:
+		if !f.server.sources.allow(f.source.Addr(), now) {
+			return dropSourceRate
+		}
+	case !f.isLive(f.source) && !f.server.sources.has(f.source.Addr(), now):
+		// Failed credentials took the tokens, see refuseAuth.
+		return dropSourceRate
+	}
+	return ""
+}
+
+func methodLabel(m stun.Method) string {
+	switch m {
+	case stun.MethodBinding:
+		return "binding"
+	case stun.MethodAllocate:
+		return "allocate"
+	case stun.MethodRefresh:
+		return "refresh"
+	case stun.MethodCreatePermission:
+		return "create_permission"
+	case stun.MethodChannelBind:
+		return "channel_bind"
+	default:
+		return ""
+	}
+}
+
+// authenticate returns the key of a username. Expiry counts for what opens an
+// allocation; whoever has one can go on with the credential that opened it,
+// and with no other (RFC 8656 section 5).
+func (f *front) authenticate(username, realm string, _ net.Addr) ([]byte, bool) {
+	c, reason := f.server.minter.parse(username)
+	now := f.server.cfg.Now()
+	switch held := f.relayOf(f.source); {
+	case reason != "":
+	case realm != f.server.cfg.Realm:
+		reason = authRealm
+	case f.server.minter.isRevoked(c.session, now):
+		reason = authRevoked
+	case !f.lifetimeServed(held != nil):
+		reason = authLifetime
+	case held != nil && held.name == username:
+	case held != nil && f.method != stun.MethodAllocate:
+		reason = authWrongUser
+	case now.Unix() >= c.expires:
+		reason = authExpired
+	}
+	if reason != "" {
+		f.refuseAuth(reason)
+		return nil, false
+	}
+	f.name, f.claims = username, c
+	return pionturn.GenerateAuthKey(username, realm, c.secret.password(username)), true
+}
+
+// lifetimeServed refuses an allocation shorter than minLifetime, and to refresh
+// one that is gone, which pion would not answer.
+func (f *front) lifetimeServed(live bool) bool {
+	switch f.method {
+	case stun.MethodAllocate:
+		l := f.lifetime()
+		return l == 0 || l >= minLifetime
+	case stun.MethodRefresh:
+		l := f.lifetime()
+		return l == 0 || live && l >= minLifetime
+	default:
+		return true
+	}
+}
+
+// lifetime is what pion takes from the packet being handled: ten minutes when
+// the client asks for nothing, or for an hour or more.
+func (f *front) lifetime() time.Duration {
+	if v, ok := attribute(f.packet, stun.AttrLifetime); ok && len(v) == 4 {
+		if l := time.Duration(binary.BigEndian.Uint32(v)) * time.Second; l < maxLifetime {
+			return l
+		}
+	}
+	return defaultLifetime
+}
+
+func (f *front) refuseAuth(reason string) {
+	f.server.metrics.authFailures.WithLabelValues(reason).Inc()
+	f.server.sources.allow(f.source.Addr(), f.server.cfg.Now())
+}
+
+// reserve takes a place in the quotas for an authenticated Allocate; the relay
+// gets it in AllocatePacketConn, or the next ReadFrom gives it back.
+func (f *front) reserve(string, string, net.Addr) bool {
+	f.dropPending()
+	reason := f.checkAllocate()
+	if reason == "" {
+		f.pending, reason = f.server.ledger.reserve(f.claims.session, f.claims.user, f.server.cfg.Now())
+	}
+	if reason != "" {
+		f.server.metrics.refused.WithLabelValues(reason).Inc()
+		return false
+	}
+	return true
+}
+
+// checkAllocate refuses relays that pion would take for UDP over IPv4.
+func (f *front) checkAllocate() string {
+	if v, ok := attribute(f.packet, stun.AttrRequestedTransport); !ok || len(v) != 4 || v[0] != protocolUDP {
+		return refuseTransport
+	}
+	family := byte(familyIPv6)
+	if f.server.relayIP.Is4() {
+		family = familyIPv4
+	}
+	if v, ok := attribute(f.packet, stun.AttrRequestedAddressFamily); ok && (len(v) != 4 || v[0] != family) {
+		return refuseFamily
+	}
+	return ""
+}
+
+func (f *front) dropPending() {
+	if f.pending != nil {
+		f.pending.release(f.server.cfg.Now())
+		f.pending = nil
+	}
+}
+
+// permit decides CreatePermission and ChannelBind by address; ports are
+// decided in relay.WriteTo.
+func (f *front) permit(_ net.Addr, ip net.IP) bool {
+	peer := addrOf(ip)
+	ok, reason := f.server.policy.AllowedIP(peer)
+	if ok {
+		reason = f.checkPeer(peer)
+	}
+	if reason != "" {
+		f.server.metrics.peerRefusals.WithLabelValues(reason).Inc()
+		return false
+	}
+	return true
+}
+
+func (f *front) checkPeer(peer netip.Addr) string {
+	r := f.relayOf(f.source)
+	if r == nil {
+		return denyNoRelay
+	}
+	if peer.Is4() != f.server.relayIP.Is4() {
+		return denyFamily
+	}
+	if !r.mayAdd(peer) {
+		return denyTooMany
+	}
+	if f.method == stun.MethodChannelBind {
+		v, ok := attribute(f.packet, stun.AttrChannelNumber)
+		if !ok || len(v) != 4 || !r.mayBind(uint16(v[0])<<8|uint16(v[1])) {
+			return denyChannels
+		}
+	}
+	return ""
+}
+
+// Validate implements pionturn.RelayAddressGenerator.
+func (*front) Validate() error { return nil }
+
+// AllocatePacketConn implements pionturn.RelayAddressGenerator: it binds the
+// relay socket of the request being handled.
+func (f *front) AllocatePacketConn(string, int) (net.PacketConn, net.Addr, error) {
+	if f.pending == nil {
+		// Only pion's search for an even port comes here without a place.
+		return nil, nil, errNoPlace
+	}
+	r := &relay{
+		server: f.server, front: f, source: f.source, name: f.name, tag: f.claims.session, place: f.pending,
+		out: newFlow(f.server.metrics, toPeer), in: newFlow(f.server.metrics, toClient),
+		peers: make(map[netip.Addr]struct{}), channels: make(map[uint16]struct{}),
+	}
+	if reason, err := f.server.open(r); err != nil {
+		f.server.metrics.refused.WithLabelValues(reason).Inc()
+		return nil, nil, err
+	}
+	f.pending = nil
+	return r, r.addr, nil
+}
+
+// AllocateConn implements pionturn.RelayAddressGenerator.
+func (*front) AllocateConn(string, int) (net.Conn, net.Addr, error) { return nil, nil, errNoTCPRelay }
+
+// WriteTo sends an answer or relayed data to a client.
+func (f *front) WriteTo(p []byte, addr net.Addr) (int, error) { return f.wire.write(p, addr) }
+
+func (f *front) relayOf(client netip.AddrPort) *relay {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.relays[client]
+}
+
+func (f *front) isLive(client netip.AddrPort) bool { return f.relayOf(client) != nil }
+
+func (f *front) remember(r *relay) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.relays[r.source] = r
+}
+
+// forget removes the relay, unless the client has a newer one already.
+func (f *front) forget(r *relay) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.relays[r.source] == r {
+		delete(f.relays, r.source)
+	}
+}
+
+// LocalAddr implements net.PacketConn.
+func (f *front) LocalAddr() net.Addr { return f.wire.LocalAddr() }
+
+// Close closes the socket, which ends pion's reading goroutine.
+func (f *front) Close() error { return f.wire.Close() }
+
+// SetDeadline implements net.PacketConn; the wire keeps its own deadlines.
+func (*front) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline implements net.PacketConn.
+func (*front) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline implements net.PacketConn.
+func (*front) SetWriteDeadline(time.Time) error { return nil }
+
+func addrOf(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+func addrPortOf(a net.Addr) netip.AddrPort {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return unmapped(a.AddrPort())
+	case *net.TCPAddr:
+		return unmapped(a.AddrPort())
+	default:
+		return netip.AddrPort{}
+	}
+}
