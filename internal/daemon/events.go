@@ -10,10 +10,15 @@ import (
 // events streams what happens, beginning with the state.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	lines := newLineWriter(w)
+	events := s.cfg.Peer.Events(r.Context())
+	// The client knows by this line that nothing after it is missed.
+	if err := lines.line(api.Event{Kind: "subscribed", Time: s.cfg.Now().UnixMilli()}); err != nil {
+		return err
+	}
 	if err := lines.flush(); err != nil {
 		return err
 	}
-	for ev := range s.cfg.Peer.Events(r.Context()) {
+	for ev := range events {
 		out := eventJSON(ev)
 		if out.Kind == "" {
 			continue

@@ -42,11 +42,18 @@ func New(socket string) *Client {
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// Raw is a request body that is sent as it is.
+type Raw []byte
+
 // Do sends in as JSON, unless it is nil, and decodes the answer into out, unless
 // it is nil. Errors are *api.Error, or wrap ErrNotRunning.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
-	if in != nil {
+	switch v := in.(type) {
+	case nil:
+	case Raw:
+		body = bytes.NewReader(v)
+	default:
 		b, err := json.Marshal(in)
 		if err != nil {
 			return fmt.Errorf("encoding the request: %w", err)

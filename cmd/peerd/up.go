@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/peersignal/peersignal/internal/buildinfo"
+	"github.com/peersignal/peersignal/internal/daemon"
+	"github.com/peersignal/peersignal/internal/daemon/api"
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/peer"
+	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/sqlite"
+	"github.com/peersignal/peersignal/pkg/wire"
+)
+
+func (a *app) upCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "up", Short: "Run the daemon in the foreground",
+		Long: `Opens the data folder, reaches the signaling server, connects to the devices of
+the members of your groups and keeps the groups in sync, until SIGTERM, SIGINT or
+peerd down. Without a server it works offline.`,
+		Example: "  peerd up --server https://signal.example.org\n  peerd up --ice-transport relay        # others do not learn your address",
+		Args:    args(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.up(cmd.Context()) },
+	}
+	f := cmd.Flags()
+	f.String("server", "", "signaling server, an http or https URL (default: the one given to init; none: offline)")
+	f.String("ice-transport", "all", "network paths: all, relay or no-relay")
+	f.Bool("allow-loopback", false, "use 127.0.0.1 and ::1 too, for several daemons on one machine")
+	f.String("passphrase-file", "", "file whose first line is the passphrase")
+	f.String("log-level", "info", "debug, info, warn or error")
+	f.String("log-format", "text", "text or json")
+	return cmd
+}
+
+func (a *app) logger() *slog.Logger {
+	o := &slog.HandlerOptions{Level: a.cfg.logLevel}
+	if a.cfg.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(a.err, o))
+	}
+	return slog.New(slog.NewTextHandler(a.err, o))
+}
+
+func (a *app) up(ctx context.Context) error {
+	privateFiles()
+	if a.cfg.server != "" {
+		if _, _, err := wire.CanonicalServer(a.cfg.server); err != nil {
+			return usageError{fmt.Errorf("server: %w", err)}
+		}
+	}
+	log := a.logger()
+	id, err := a.identity(log)
+	if err != nil {
+		return err
+	}
+	store, err := sqlite.Open(filepath.Join(a.cfg.data, storeName), sqlite.Options{})
+	if err != nil {
+		return storeHint(err, a.cfg.data)
+	}
+	err = a.serve(ctx, id, store, log)
+	if closeErr := store.Close(); closeErr != nil {
+		err = errors.Join(err, fmt.Errorf("closing the store: %w", closeErr))
+	}
+	return err
+}
+
+func storeHint(err error, data string) error {
+	if errors.Is(err, groupsync.ErrStoreReadOnly) {
+		return hinted{err, fmt.Sprintf("%s is read-only: check its permissions and whether its disk is mounted read-only.", data)}
+	}
+	return err
+}
+
+// identity opens the key store, asking for the passphrase where it has one.
+func (a *app) identity(log *slog.Logger) (peercrypto.Identity, error) {
+	path := filepath.Join(a.cfg.data, keystoreName)
+	id, err := peercrypto.LoadKeystore(path, peercrypto.KeystoreOptions{Insecure: true})
+	if err == nil {
+		log.Warn("the key store has no passphrase: whoever reads the file has the keys", "file", path)
+		return id, nil
+	}
+	if !errors.Is(err, peercrypto.ErrPassphraseNeeded) {
+		return id, keystoreHint(err, a.cfg.data)
+	}
+	passphrase, err := a.passphrase()
+	if err != nil {
+		return id, err
+	}
+	id, err = peercrypto.LoadKeystore(path, peercrypto.KeystoreOptions{Passphrase: passphrase})
+	clear(passphrase)
+	return id, keystoreHint(err, a.cfg.data)
+}
+
+// serve runs peer and API until ctx ends, a client asks, or one of them fails.
+func (a *app) serve(ctx context.Context, id peercrypto.Identity, store groupsync.Store, log *slog.Logger) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	// The peer outlives ctx, so that the API can finish what it serves.
+	p, err := peer.Open(context.WithoutCancel(ctx), peer.Config{
+		Identity: id, Store: store, Server: a.cfg.server, Name: a.cfg.name, Auto: true,
+		ICETransport: a.cfg.iceTransport, AllowLoopback: a.cfg.allowLoopback, Logger: log,
+	})
+	if err != nil {
+		return storeHint(err, a.cfg.data)
+	}
+	server, err := daemon.New(daemon.Config{
+		Peer: p, Socket: a.cfg.socket, Shutdown: stop, ServerURL: a.cfg.server, Data: a.cfg.data, Version: buildinfo.Version,
+		ID: a.idOf(id), Logger: log,
+	})
+	if err != nil {
+		return errors.Join(err, p.Close())
+	}
+	a.ready(p)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return server.Run(ctx) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.Done():
+			return fmt.Errorf("the peer ended: %w", p.Err())
+		}
+	})
+	err = g.Wait()
+	if closeErr := p.Close(); closeErr != nil {
+		err = errors.Join(err, closeErr)
+	}
+	log.Info("peerd has ended")
+	return err
+}
+
+func (a *app) idOf(id peercrypto.Identity) api.ID {
+	return api.ID{
+		User: string(id.UserID()), Device: string(id.DeviceID()), Name: a.cfg.name,
+		UserKey: id.User.Public().String(), DeviceKey: id.Device.Public().String(), Genesis: id.Genesis.Hash().String(),
+	}
+}
+
+// ready prints the one line that says that commands work now.
+func (a *app) ready(p *peer.Peer) {
+	server := a.cfg.server
+	if server == "" {
+		server = "none (offline)"
+	}
+	a.printf("peerd is ready: user %s, device %s, server %s, socket %s (pid %d)\n", p.User(), p.Device(), server, a.cfg.socket, os.Getpid())
+}
+
+func (a *app) downCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "down", Short: "End the running daemon", Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.client().Do(cmd.Context(), "POST", "/shutdown", nil, nil)
+		},
+	}
+}
