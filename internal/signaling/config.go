@@ -59,8 +59,9 @@ type Config struct {
 	// Now is the clock for nonces, certificates and rates; nil: time.Now.
 	Now func() time.Time
 	// OnSessionEnd is called once for each session id that ICE servers were
-	// asked for, when it is over. It must not block.
-	OnSessionEnd func(session string)
+	// asked for, when it is over, with the reason as in the metric closed_total,
+	// e.g. EndKicked. It must not block.
+	OnSessionEnd func(session, reason string)
 
 	Limits Limits
 }

@@ -122,6 +122,13 @@ func (c *conn) shut(how closing) {
 	c.signal()
 }
 
+// reason is why the connection ended; shut was called before.
+func (c *conn) reason() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing.reason
+}
+
 // writeLoop writes until the connection ends, and closes the socket.
 func (c *conn) writeLoop() {
 	defer func() { _ = c.ws.CloseNow() }()

@@ -109,7 +109,7 @@ func (s *Server) open(c *conn, auth *wire.Auth) (*member, *wire.Refused) {
 	refused := s.enter(c, m, ready)
 	if refused != nil {
 		s.gate.unready(c.addrKey)
-		s.ended(m)
+		s.ended(m, wire.CloseRefused.String())
 		return nil, refused
 	}
 	return m, nil
@@ -169,9 +169,9 @@ func (s *Server) iceServers(m *member) ([]wire.ICEServer, int64, error) {
 }
 
 // ended tells whoever bound something to the session.
-func (s *Server) ended(m *member) {
+func (s *Server) ended(m *member, reason string) {
 	if s.cfg.OnSessionEnd != nil {
-		s.cfg.OnSessionEnd(m.session.String())
+		s.cfg.OnSessionEnd(m.session.String(), reason)
 	}
 }
 

@@ -19,6 +19,9 @@ const (
 	resultUpgrade     = "upgrade"
 )
 
+// EndKicked is the reason of a session that Kick ended.
+const EndKicked = "kicked"
+
 // Reasons of an end that is no close code.
 const (
 	endGone    = "gone"

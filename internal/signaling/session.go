@@ -22,7 +22,7 @@ func (s *Server) serve(c *conn) {
 		stop := s.keepAlive(c, m)
 		s.readLoop(c, m)
 		s.hub.remove(m)
-		s.ended(m)
+		s.ended(m, c.reason())
 		stop()
 	}
 	<-written

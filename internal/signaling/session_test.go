@@ -129,7 +129,7 @@ func TestSameUserNeedsNoTag(t *testing.T) {
 
 func TestTakeover(t *testing.T) {
 	ended := make(chan string, 4)
-	n := start(t, signaling.Config{OnSessionEnd: func(s string) { ended <- s }})
+	n := start(t, signaling.Config{OnSessionEnd: func(s, reason string) { ended <- s + reason }})
 	watcher := connect(t, n, newDevice(t))
 	watcher.hold(tag(1))
 	d := newDevice(t)
@@ -143,7 +143,7 @@ func TestTakeover(t *testing.T) {
 		t.Fatalf("got %+v", m)
 	}
 	old.wantClose(wire.CloseReplaced)
-	if got := <-ended; got != old.ready.Session.String() {
+	if got := <-ended; got != old.ready.Session.String()+"replaced" {
 		t.Errorf("session %s ended, want the old one", got)
 	}
 	watcher.left(tag(1), old)

@@ -1,0 +1,48 @@
+// Command peersignal is the server: it introduces devices to each other, relays
+// their sealed offers, and runs the STUN/TURN relay that they fall back to.
+//
+// Without arguments it serves on :8080 and relays on :3478. Settings come from
+// flags, from the environment (PEERSIGNAL_ and the flag's name in upper case
+// with underscores), and from a YAML file (--config, keys named as the flags),
+// in this order of precedence.
+//
+// Exit codes: 0 after a stop by SIGTERM or SIGINT, 1 when something failed at
+// run time, 2 when the command line or the configuration is wrong.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// usageError is a mistake in the command line or the configuration.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// After the first signal the second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	cmd := newCommand()
+	err := cmd.ExecuteContext(ctx)
+	stop()
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "peersignal:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		os.Exit(exitUsage)
+	}
+	os.Exit(exitFailure)
+}

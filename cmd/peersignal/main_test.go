@@ -1,0 +1,242 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/spf13/pflag"
+	"go.uber.org/goleak"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func settingsOf(t *testing.T, args ...string) (*settings, error) {
+	t.Helper()
+	f := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	addFlags(f)
+	if err := f.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return loadSettings(f)
+}
+
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPrecedence(t *testing.T) {
+	path := writeConfig(t, `
+listen: ":1"
+name: [a.example:1, b.example:2]
+turn: false
+turn-ports: 50000-50010
+max-sessions: 7
+ice-servers:
+  - urls: ["turn:turn.example:3478"]
+    username: u
+    credential: c
+`)
+	t.Setenv("PEERSIGNAL_LISTEN", ":2")
+	t.Setenv("PEERSIGNAL_TURN_ALLOW_PEER", "10.0.0.0/8, 127.0.0.0/8")
+	s, err := settingsOf(t, "--config", path, "--max-sessions", "9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.listen != ":2" || s.limits.Sessions != 9 || s.turn || s.turnPorts != [2]uint16{50000, 50010} {
+		t.Errorf("got %+v", s)
+	}
+	if strings.Join(s.names, " ") != "a.example:1 b.example:2" || strings.Join(s.turnAllowPeers, " ") != "10.0.0.0/8 127.0.0.0/8" {
+		t.Errorf("got %v, %v", s.names, s.turnAllowPeers)
+	}
+	if len(s.iceServers) != 1 || s.iceServers[0].Credential != "c" {
+		t.Errorf("got %v", s.iceServers)
+	}
+}
+
+func TestWrongSettings(t *testing.T) {
+	for _, tt := range []struct {
+		name, config, env string
+		args              []string
+		want              string
+	}{
+		{name: "key", config: "lisen: x", want: `unknown key "lisen"; did you mean "listen"?`},
+		{name: "nested key", config: "ice-servers: [{url: x}]", want: "ice-servers"},
+		{name: "no YAML", config: "{", want: "reading configuration"},
+		{name: "config in config", config: "config: x", want: `unknown key "config"`},
+		{name: "env", env: "PEERSIGNAL_LISTN", want: "PEERSIGNAL_LISTN"},
+		{name: "bool", config: "turn: maybe", want: "setting turn"},
+		{name: "number", config: "max-sessions: many", want: "setting max-sessions"},
+		{name: "negative", args: []string{"--max-sessions=-1"}, want: "setting max-sessions"},
+		{name: "ports", args: []string{"--turn-ports=9000"}, want: "setting turn-ports"},
+		{name: "ports descending", args: []string{"--turn-ports=9000-8000"}, want: "setting turn-ports"},
+		{name: "address", args: []string{"--turn-public-ip=here"}, want: "setting turn-public-ip"},
+		{name: "format", args: []string{"--log-format=xml"}, want: "setting log-format"},
+		{name: "level", args: []string{"--log-level=loud"}, want: "setting log-level"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.env != "" {
+				t.Setenv(tt.env, "1")
+			}
+			if tt.config != "" {
+				tt.args = append(tt.args, "--config", writeConfig(t, tt.config))
+			}
+			if _, err := settingsOf(t, tt.args...); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, args := range [][]string{
+		{"--listn", "x"}, {"bogus"}, {"serve", "x"}, {"--turn-allow-peer", "1.2.3"}, {"--name", "a b", "--turn=false"},
+		{"--ice-server", "http://x", "--turn=false"}, {"--trusted-proxy", "x", "--turn=false"},
+	} {
+		cmd := newCommand()
+		cmd.SetArgs(append(args, "--listen=127.0.0.1:0", "--turn-listen=127.0.0.1:0"))
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(io.Discard)
+		err := cmd.ExecuteContext(t.Context())
+		if _, ok := errors.AsType[usageError](err); !ok {
+			t.Errorf("%v: got %v, want a usage error", args, err)
+		}
+	}
+}
+
+func TestTakenPortIsARuntimeError(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, args := range [][]string{
+		{"--listen", l.Addr().String(), "--turn-listen", "127.0.0.1:0"},
+		{"--listen", "127.0.0.1:0", "--turn-listen", l.Addr().String()},
+	} {
+		cmd := newCommand()
+		cmd.SetArgs(args)
+		cmd.SetOut(io.Discard)
+		cmd.SetErr(io.Discard)
+		err := cmd.ExecuteContext(t.Context())
+		if _, usage := errors.AsType[usageError](err); err == nil || usage || !strings.Contains(err.Error(), "choose another address") {
+			t.Errorf("%v: got %v", args, err)
+		}
+	}
+}
+
+// TestServe starts the whole server, connects a device, which is given the
+// embedded relay, and stops it.
+func TestServe(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	out, w := io.Pipe()
+	cmd := newCommand()
+	cmd.SetArgs([]string{"--listen", "127.0.0.1:0", "--turn-listen", "127.0.0.1:0", "--log-level", "error"})
+	cmd.SetOut(w)
+	done := make(chan error, 1)
+	go func() { done <- cmd.ExecuteContext(ctx) }()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := regexp.MustCompile(`http://localhost:\d+`).FindString(line)
+	if url == "" || !strings.Contains(line, "TURN on 127.0.0.1:") {
+		t.Fatalf("banner %q", line)
+	}
+	url = strings.Replace(url, "localhost", "127.0.0.1", 1)
+	for path, want := range map[string]string{
+		"/": "signaling server", "/livez": "ok", "/readyz": "ready",
+		"/metrics": "peersignal_signaling_sessions_limit 50000",
+	} {
+		if body := get(t, url+path); !strings.Contains(body, want) {
+			t.Errorf("%s: %.200q", path, body)
+		}
+	}
+	ready, ws := session(t, url)
+	if len(ready.ICE) < 2 || ready.ICEExpires == 0 || !strings.HasPrefix(ready.ICE[0].URLs[0], "stun:127.0.0.1:") {
+		t.Errorf("ready %+v", ready)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+	_ = ws.CloseNow()
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return string(b)
+}
+
+func session(t *testing.T, url string) (*wire.Ready, *websocket.Conn) {
+	t.Helper()
+	name, wsURL, err := wire.CanonicalServer(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, wsURL, &websocket.DialOptions{Subprotocols: []string{wire.Subprotocol}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func() wire.Message {
+		_, frame, err := ws.Read(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := wire.DecodeFromServer(frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	id, _, err := peercrypto.NewIdentity(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := id.Cert(time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth, err := wire.SignAuth(wire.AuthBody{
+		Server: name, Nonce: next().(*wire.Hello).Nonce, CNonce: peercrypto.NewNonce(), Time: time.Now().UnixMilli(),
+	}, id.Device, cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame, err := wire.Encode(auth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ws.Write(ctx, websocket.MessageText, frame); err != nil {
+		t.Fatal(err)
+	}
+	return next().(*wire.Ready), ws
+}
