@@ -103,7 +103,7 @@ func (DialFailed) event()   {}
 
 // Status is a snapshot for people who look after a device.
 type Status struct {
-	Server    string    // canonical name of the server, or the configured URL before the first session
+	Server    string    // name of the server: the canonical one once there was a session
 	Session   string    // id of the session; empty when there is none
 	Since     time.Time // when the session began or ended; zero before the first
 	Addr      string    // this device's address as the server sees it

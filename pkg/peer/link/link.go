@@ -67,7 +67,8 @@ func New(cfg Config) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, _, err := wire.CanonicalServer(cfg.Server); err != nil {
+	name, _, err := wire.CanonicalServer(cfg.Server)
+	if err != nil {
 		return nil, fmt.Errorf("link configuration: Server: %w", err)
 	}
 	if t := cfg.TLS; t != nil && t.InsecureSkipVerify && t.VerifyConnection == nil && t.VerifyPeerCertificate == nil {
@@ -96,6 +97,7 @@ func New(cfg Config) (*Link, error) {
 		peers: newPresence(), topics: make(map[peercrypto.Tag]Topic),
 		attempts: make(map[peercrypto.ID]*attempt), conns: make(map[peercrypto.ID]*Conn),
 		byConn: make(map[peercrypto.ID]*attempt), early: newEarlyCandidates(),
+		server: serverState{name: name},
 	}, nil
 }
 
@@ -163,11 +165,7 @@ func (l *Link) UserID() peercrypto.ID { return l.user }
 func (l *Link) ServerName() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.server.name != "" {
-		return l.server.name
-	}
-	name, _, _ := wire.CanonicalServer(l.cfg.Server) // checked by New
-	return name
+	return l.server.name
 }
 
 // SetTopics replaces the set of topics that this device holds. What changed is
@@ -234,9 +232,6 @@ func (l *Link) Status() Status {
 		Peers: len(l.peers.devices), Attempts: len(l.attempts),
 	}
 	l.mu.Unlock()
-	if st.Server == "" {
-		st.Server = l.cfg.Server
-	}
 	for _, c := range conns {
 		st.Conns = append(st.Conns, ConnStatus{
 			DeviceID: c.remote.DeviceID, UserID: c.remote.UserID, Since: c.since,

@@ -33,7 +33,6 @@ type relay struct {
 	sessions  map[peercrypto.ID]*relaySession
 	auths     []*wire.Auth
 	iceAsked  int
-	onSession func(n int) // after the n-th auth
 }
 
 type relaySession struct {
@@ -94,10 +93,14 @@ func (r *relay) serve(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	s.cert = auth.Cert
-	s.send(&wire.Ready{
+	r.mu.Lock()
+	r.auths = append(r.auths, auth)
+	ready := &wire.Ready{
 		Session: peercrypto.NewNonce(), You: wire.You{Addr: "127.0.0.1:1"}, ICE: r.ice, ICEExpires: r.iceExpires,
-	})
-	r.enter(s, auth)
+	}
+	r.sessions[s.cert.DeviceID] = s
+	r.mu.Unlock()
+	s.send(ready)
 	defer r.leave(s)
 	for {
 		m := r.read(ws)
@@ -126,17 +129,6 @@ func (r *relay) read(ws *websocket.Conn) wire.Message {
 		return nil
 	}
 	return m
-}
-
-func (r *relay) enter(s *relaySession, auth *wire.Auth) {
-	r.mu.Lock()
-	r.sessions[s.cert.DeviceID] = s
-	r.auths = append(r.auths, auth)
-	n, hook := len(r.auths), r.onSession
-	r.mu.Unlock()
-	if hook != nil {
-		hook(n)
-	}
 }
 
 func (r *relay) leave(s *relaySession) {

@@ -224,7 +224,7 @@ func (l *Link) serveSession(s *session, cert peercrypto.DeviceCert) error {
 func (l *Link) up(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.server.name != "" && l.server.name != s.name {
+	if l.server.name != s.name {
 		// Tags are derived from the name: those of the other one are of no use
 		// here and none of this server's business.
 		for _, tag := range l.order {
