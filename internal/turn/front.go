@@ -25,13 +25,15 @@ const (
 
 var (
 	errNoTCPRelay = errors.New("TCP relaying (RFC 6062) is not served")
-	errNoPlace    = errors.New("EVEN-PORT is not served")
+	errPortPair   = errors.New("pairs of relay ports are not served")
+	errNoPort     = errors.New("no even relay port is free")
 )
 
 // wire is a front's socket: a UDP socket, or the frames of one stream.
 type wire interface {
 	// read returns the next packet and the client that sent it. The address is
 	// not changed afterwards. live says whether the client has an allocation.
+	// Any error but errTooLarge is final.
 	read(p []byte, live func(netip.AddrPort) bool) (int, net.Addr, error)
 	write(p []byte, addr net.Addr) (int, error)
 	LocalAddr() net.Addr
@@ -116,6 +118,10 @@ func (f *front) ReadFrom(p []byte) (int, net.Addr, error) {
 	for {
 		f.setBusy(false)
 		n, addr, err := f.wire.read(p, f.isLive)
+		if errors.Is(err, errTooLarge) {
+			f.server.metrics.clientDrops.WithLabelValues(dropTooLarge).Inc()
+			continue
+		}
 		if err != nil {
 			f.finish()
 			return 0, nil, err
@@ -363,23 +369,42 @@ func (*front) Validate() error { return nil }
 
 // AllocatePacketConn implements pionturn.RelayAddressGenerator: it binds the
 // relay socket of the request being handled.
-func (f *front) AllocatePacketConn(string, int) (net.PacketConn, net.Addr, error) {
+func (f *front) AllocatePacketConn(_ string, port int) (net.PacketConn, net.Addr, error) {
 	if f.pending == nil {
-		// Only pion's search for an even port comes here without a place.
-		return nil, nil, errNoPlace
+		return f.evenPort()
 	}
 	r := &relay{
 		server: f.server, front: f, source: f.source, name: f.name, tag: f.claims.session, place: f.pending,
 		out: newFlow(f.server.metrics, toPeer), in: newFlow(f.server.metrics, toClient),
 		peers: make(map[netip.Addr]struct{}), channels: make(map[uint16]struct{}),
 	}
-	if reason, err := f.server.open(r); err != nil {
+	if reason, err := f.server.open(r, port); err != nil {
 		f.server.metrics.refused.WithLabelValues(reason).Inc()
 		return nil, nil, err
 	}
 	f.pending = nil
 	return r, r.addr, nil
 }
+
+// evenPort answers pion's search for an even port, which comes before there is
+// a place in the quotas: so it names a port and binds none. A pair of ports
+// (the R bit of EVEN-PORT) is refused, since pion would not hold the second.
+func (f *front) evenPort() (net.PacketConn, net.Addr, error) {
+	if v, ok := attribute(f.packet, stun.AttrEvenPort); !ok || len(v) != 1 || v[0]&0x80 != 0 {
+		return nil, nil, errPortPair
+	}
+	port, ok := f.server.freeEvenPort()
+	if !ok {
+		return nil, nil, errNoPort
+	}
+	return unbound{}, net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.server.publicIP, port)), nil
+}
+
+// unbound stands for the socket that pion closes again in its search.
+type unbound struct{ net.PacketConn }
+
+// Close implements net.PacketConn.
+func (unbound) Close() error { return nil }
 
 // AllocateConn implements pionturn.RelayAddressGenerator.
 func (*front) AllocateConn(string, int) (net.Conn, net.Addr, error) { return nil, nil, errNoTCPRelay }

@@ -24,7 +24,7 @@ func TestQuotas(t *testing.T) {
 			func(i int) (string, string) { return fmt.Sprint("s", i), "alice" }, 3, "user_quota"},
 		"total": {func(c *turn.Config) { c.AllocationsTotal = 3 },
 			func(i int) (string, string) { return fmt.Sprint("s", i), fmt.Sprint("u", i) }, 3, "total_quota"},
-		"ports": {func(c *turn.Config) { c.RelayPorts = [2]uint16{51000, 51002} },
+		"ports": {func(c *turn.Config) { c.RelayPorts = [2]uint16{21001, 21003} },
 			func(i int) (string, string) { return fmt.Sprint("s", i), fmt.Sprint("u", i) }, 3, "no_port"},
 	} {
 		t.Run(name, func(t *testing.T) {

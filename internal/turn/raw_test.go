@@ -95,7 +95,7 @@ func TestFailedAllocateGivesItsPlaceBack(t *testing.T) {
 	c := r.credentials("s1", "alice")
 	for name, attrs := range map[string][]stun.Setter{
 		"lifetime 0":    {overUDP, value(stun.AttrLifetime, 0, 0, 0, 0)},
-		"even port":     {overUDP, value(stun.AttrEvenPort, 0x80)},
+		"pair of ports": {overUDP, value(stun.AttrEvenPort, 0x80)},
 		"over TCP":      {value(stun.AttrRequestedTransport, 6, 0, 0, 0)},
 		"of IPv6":       {overUDP, value(stun.AttrRequestedAddressFamily, 2, 0, 0, 0)},
 		"no transport":  nil,
@@ -114,6 +114,23 @@ func TestFailedAllocateGivesItsPlaceBack(t *testing.T) {
 	}
 	if got := r.metric("allocations_refused_total", "reason", "family"); got != 1 {
 		t.Errorf("%v refusals for IPv6 counted, want 1", got)
+	}
+}
+
+func TestEvenPort(t *testing.T) {
+	r := start(t, nil)
+	for i := range 4 {
+		m := newRaw(t, r.addr).tryAllocate(r.credentials("s1", "alice"), overUDP, value(stun.AttrEvenPort, 0))
+		if m == nil || m.Type.Class != stun.ClassSuccessResponse {
+			t.Fatalf("allocation %d: got %v", i, m)
+		}
+		var relayed stun.XORMappedAddress
+		if err := relayed.GetFromAs(m, stun.AttrXORRelayedAddress); err != nil {
+			t.Fatal(err)
+		}
+		if relayed.Port%2 != 0 {
+			t.Errorf("got port %d, want an even one", relayed.Port)
+		}
 	}
 }
 

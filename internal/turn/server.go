@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -13,10 +12,7 @@ import (
 	"time"
 )
 
-const (
-	portTries  = 64
-	retryDelay = 10 * time.Millisecond
-)
+const retryDelay = 10 * time.Millisecond
 
 // Server is an embedded STUN/TURN server. New binds its sockets, Run serves
 // them. All methods may be called from several goroutines.
@@ -103,7 +99,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.mu.Lock()
 	if s.started {
 		s.mu.Unlock()
-		return errors.New("running turn: Run was called before")
+		return errors.New("running turn: Run or Close was called before")
 	}
 	s.started = true
 	s.mu.Unlock()
@@ -233,60 +229,6 @@ func (s *Server) endRelays(reason string, which func(*relay) bool) int {
 		}
 	}
 	return n
-}
-
-// open binds a relay's socket and adopts it. On an error, reason is a label.
-func (s *Server) open(r *relay) (reason string, err error) {
-	if r.conn, err = s.bindRelay(); err != nil {
-		return refusePort, err
-	}
-	r.port = addrPortOf(r.conn.LocalAddr()).Port()
-	r.addr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.publicIP, r.port))
-	s.growBuffers(r.conn)
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.stopped:
-		_ = r.conn.Close()
-		return refuseClosed, ErrClosed
-	case s.minter.isRevoked(r.tag, s.cfg.Now()):
-		// Revoked after it was authenticated: Revoke has looked at the relays
-		// before this one was among them.
-		_ = r.conn.Close()
-		return refuseRevoked, ErrRevoked
-	}
-	s.running.Add(1)
-	// At least minLifetime, or authenticate would have refused it.
-	r.timer = time.AfterFunc(r.front.lifetime()-expireEarly, func() { r.end(endClient) })
-	s.relays[r.addr] = r
-	s.live[r.port].Store(true)
-	r.front.remember(r)
-	s.metrics.allocations.WithLabelValues(r.front.transport).Inc()
-	s.metrics.created.WithLabelValues(r.front.transport).Inc()
-	return "", nil
-}
-
-// bindRelay tries ports from a random one upward.
-func (s *Server) bindRelay() (*net.UDPConn, error) {
-	first, last := int(s.cfg.RelayPorts[0]), int(s.cfg.RelayPorts[1])
-	span := last - first + 1
-	start, tries := rand.IntN(span), 0
-	for i := range span {
-		port := first + (start+i)%span
-		if s.live[port].Load() {
-			continue
-		}
-		addr := netip.AddrPortFrom(s.relayIP, uint16(port))
-		conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
-		if err == nil {
-			return conn, nil
-		}
-		if tries++; tries == portTries {
-			return nil, fmt.Errorf("binding a relay port: %d ports were taken: %w", tries, err)
-		}
-	}
-	return nil, fmt.Errorf("binding a relay port: all of %d-%d are taken", first, last)
 }
 
 // withRelay calls fn with the relay that pion names by its address.

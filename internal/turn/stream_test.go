@@ -67,6 +67,13 @@ func TestStreamFrames(t *testing.T) {
 	for range 3 {
 		bound(t, conn)
 	}
+	udp := newRaw(t, r.addr)
+	if _, err := udp.conn.Write(make([]byte, 1600)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both large packets were counted", func() bool {
+		return r.metric("client_packets_dropped_total", "reason", "too_large") == 2
+	})
 }
 
 func TestStreamOfSomethingElse(t *testing.T) {

@@ -21,10 +21,10 @@ const (
 )
 
 var (
-	errBadFrame  = errors.New("neither STUN nor channel data")
-	errIdle      = errors.New("the connection has no allocation and is idle")
-	errMidFrame  = errors.New("the connection stalled within a frame")
-	errNoRequest = errors.New("no packet")
+	errBadFrame = errors.New("neither STUN nor channel data")
+	errIdle     = errors.New("the connection has no allocation and is idle")
+	errMidFrame = errors.New("the connection stalled within a frame")
+	errTooLarge = errors.New("the packet is too large")
 )
 
 // udpWire is a UDP listener.
@@ -45,6 +45,9 @@ func (w *udpWire) read(p []byte, _ func(netip.AddrPort) bool) (int, net.Addr, er
 				continue
 			}
 			return 0, nil, err
+		}
+		if n > maxPacket {
+			return 0, nil, errTooLarge
 		}
 		if w.lastAddr == nil || w.last != from {
 			w.last, w.lastAddr = from, net.UDPAddrFromAddrPort(netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
@@ -82,8 +85,8 @@ func (w *streamWire) read(p []byte, live func(netip.AddrPort) bool) (int, net.Ad
 		switch {
 		case err == nil:
 			return n, w.client, nil
-		case errors.Is(err, errNoRequest):
-			// Too large for a datagram: skipped.
+		case errors.Is(err, errTooLarge):
+			return 0, nil, err
 		case errors.Is(err, errIdle) && live(w.client.AddrPort()):
 			// Allocations have timers of their own.
 		default:
@@ -122,7 +125,7 @@ func (w *streamWire) frame(p []byte) (int, error) {
 	}
 	if size > min(maxPacket, len(p)) {
 		if _, err = w.r.Discard(size); err == nil {
-			return 0, errNoRequest
+			return 0, errTooLarge
 		}
 	} else if _, err = io.ReadFull(w.r, p[:size]); err == nil {
 		return size, nil
