@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/stun/v3"
+
 	"github.com/peersignal/peersignal/internal/turn"
 )
 
@@ -210,5 +212,32 @@ func TestCloseWithoutRun(t *testing.T) {
 	if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
 		_ = c.Close()
 		t.Error("the listener is open after Close")
+	}
+}
+
+// A client that comes over IPv6 gets a relay of the family of the relay IP.
+func TestIPv6(t *testing.T) {
+	for _, relayIP := range []string{"127.0.0.1", "::1"} {
+		t.Run(relayIP, func(t *testing.T) {
+			probe, err := net.ListenPacket("udp6", "[::1]:0")
+			if err != nil {
+				t.Skipf("this host has no IPv6: %v", err)
+			}
+			_ = probe.Close()
+			r := start(t, func(c *turn.Config) {
+				c.Listen, c.RelayIP = []string{"[::1]:0"}, netip.MustParseAddr(relayIP)
+			})
+			m := newRaw(t, r.addr).tryAllocate(r.credentials("s1", "alice"), overUDP)
+			if m == nil {
+				t.Fatal("no answer")
+			}
+			var relayed stun.XORMappedAddress
+			if err := relayed.GetFromAs(m, stun.AttrXORRelayedAddress); err != nil {
+				t.Fatalf("%v: %v", m, err)
+			}
+			if relayed.IP.String() != relayIP {
+				t.Errorf("relayed address %v, want one of %s", relayed, relayIP)
+			}
+		})
 	}
 }
