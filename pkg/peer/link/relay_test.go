@@ -29,10 +29,10 @@ type relay struct {
 	ice        []wire.ICEServer
 	iceExpires int64
 
-	mu        sync.Mutex
-	sessions  map[peercrypto.ID]*relaySession
-	auths     []*wire.Auth
-	iceAsked  int
+	mu       sync.Mutex
+	sessions map[peercrypto.ID]*relaySession
+	auths    []*wire.Auth
+	iceAsked int
 }
 
 type relaySession struct {
