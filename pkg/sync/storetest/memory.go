@@ -106,7 +106,8 @@ func (m *Memory) Update(ctx context.Context, fn func(tx groupsync.Tx) error) err
 		return fmt.Errorf("updating the store: %w", err)
 	}
 	tx.ended.Store(true)
-	m.current.Store(&next)
+	published := next // a transaction that is used after its end reaches its own copy only
+	m.current.Store(&published)
 	return nil
 }
 

@@ -1,0 +1,110 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
+)
+
+// Check reads the whole store and compares what it keeps twice: SQLite's own
+// structure, the sums and counts of each group, the counters, the usage of the
+// quarantine. It looks at one snapshot while writers go on, and takes about a
+// second for 100,000 entries. Damage gives an error that matches [ErrCorrupt].
+func (s *Store) Check(ctx context.Context) error {
+	return s.View(ctx, func(view groupsync.Reader) error {
+		r := view.(*reader)
+		if err := r.checkPages(); err != nil {
+			return fmt.Errorf("checking the store: %w", err)
+		}
+		var groups []peercrypto.ID
+		err := r.each("SELECT id FROM groups ORDER BY gid", nil, func(rows *sql.Rows) (bool, error) {
+			var id string
+			err := rows.Scan(&id)
+			groups = append(groups, peercrypto.ID(id))
+			return true, err
+		})
+		if err != nil {
+			return fmt.Errorf("checking the store: %w", err)
+		}
+		for _, id := range groups {
+			if err := ctx.Err(); err != nil {
+				return fmt.Errorf("checking the store: %w", err)
+			}
+			if err := r.checkGroup(id); err != nil {
+				return fmt.Errorf("checking group %s: %w", id.Short(), err)
+			}
+		}
+		if err := r.checkRows(); err != nil {
+			return fmt.Errorf("checking the store: %w", err)
+		}
+		return nil
+	})
+}
+
+// checkPages is SQLite's own check, of indexes against tables too.
+func (r *reader) checkPages() error {
+	var found string
+	if _, err := r.one("PRAGMA integrity_check(1)", nil, &found); err != nil {
+		return err
+	}
+	if found != "ok" {
+		return fmt.Errorf("%w: %s", ErrCorrupt, found)
+	}
+	return nil
+}
+
+func (r *reader) checkGroup(id peercrypto.ID) error {
+	g, err := r.group(id)
+	if err != nil {
+		return err
+	}
+	for _, kind := range []entry.Kind{entry.Operation, entry.Data} {
+		var sum groupsync.Summary
+		err := r.eachRef(g, kind, groupsync.Ref{}, groupsync.Ref{Modified: maxModified}, noLimit,
+			func(ref groupsync.Ref) { count(&sum, ref.Hash, 1) })
+		if err != nil {
+			return err
+		}
+		if sum != g.roots[kind] {
+			return fmt.Errorf("%w: the sum of its %s entries is wrong", ErrCorrupt, kind)
+		}
+	}
+	var live, deleted int64
+	_, err = r.one("SELECT count(*) - coalesce(sum(deleted), 0), coalesce(sum(deleted), 0) FROM documents WHERE gid = ?", []any{g.gid}, &live, &deleted)
+	if err == nil && (live != g.live || deleted != g.deleted) {
+		err = fmt.Errorf("%w: the count of its documents is wrong", ErrCorrupt)
+	}
+	return err
+}
+
+// checkRows looks for rows that contradict others.
+func (r *reader) checkRows() error {
+	for _, c := range []struct{ fault, count string }{
+		{"entries without group or chain", `SELECT count(*) FROM entries e LEFT JOIN groups g USING (gid) LEFT JOIN chains c USING (cid)
+			WHERE g.gid IS NULL OR c.cid IS NULL OR c.kind <> e.kind`},
+		{"documents without group", "SELECT count(*) FROM documents LEFT JOIN groups g USING (gid) WHERE g.gid IS NULL"},
+		{"flags that contradict each other", "SELECT count(*) FROM entries WHERE valid > shared OR (position > 0) <> shared"},
+		{"positions above the last", "SELECT count(*) FROM entries WHERE position > (SELECT value FROM counters WHERE name = 'position')"},
+		{"positions given twice", "SELECT count(*) - count(DISTINCT position) FROM entries WHERE shared = 1"},
+		{"versions above the last", "SELECT count(*) FROM documents WHERE version > (SELECT value FROM counters WHERE name = 'version')"},
+		{"quarantined items that wait for nothing", `SELECT count(*) FROM quarantine q
+			WHERE NOT EXISTS (SELECT 1 FROM quarantine_waits w WHERE w.qid = q.qid)`},
+		{"waits of nothing", "SELECT count(*) FROM quarantine_waits w WHERE NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.qid = w.qid)"},
+		{"wrong counts of the quarantine", `SELECT count(*) FROM (
+			SELECT grp, sender, count(*), sum(length(raw)) FROM quarantine GROUP BY grp, sender
+			EXCEPT SELECT grp, sender, items, bytes FROM quarantine_usage)`},
+	} {
+		var n int64
+		if _, err := r.one(c.count, nil, &n); err != nil {
+			return err
+		}
+		if n != 0 {
+			return fmt.Errorf("%w: %d %s", ErrCorrupt, n, c.fault)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package sqlite
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	groupsync "github.com/peersignal/peersignal/pkg/sync"
+)
+
+const documentColumns = "SELECT subject, type, modified, deleted, json, last_modified, last_hash, version FROM documents "
+
+func scanDocument(rows *sql.Rows, group peercrypto.ID) (groupsync.Document, error) {
+	d := groupsync.Document{Group: group}
+	var last sql.RawBytes
+	err := rows.Scan((*string)(&d.Subject), &d.Type, &d.Modified, &d.Deleted, &d.JSON, &d.Last.Modified, &last, &d.Version)
+	return d, errors.Join(err, setHash(&d.Last.Hash, last))
+}
+
+// Document reads one document or tombstone.
+func (r *reader) Document(group, subject peercrypto.ID) (d groupsync.Document, found bool, err error) {
+	g, err := r.group(group)
+	if err == nil && g != nil {
+		err = r.each(documentColumns+"WHERE gid = ? AND subject = ?", []any{g.gid, string(subject)}, func(rows *sql.Rows) (bool, error) {
+			found = true
+			d, err = scanDocument(rows, group)
+			return false, err
+		})
+	}
+	if err != nil {
+		return groupsync.Document{}, false, fmt.Errorf("reading document %s: %w", subject.Short(), err)
+	}
+	return d, found, nil
+}
+
+// Documents calls fn for the documents that match, in the order of the query.
+func (r *reader) Documents(q groupsync.DocumentQuery, fn func(groupsync.Document) error) error {
+	g, err := r.group(q.Group)
+	if err != nil {
+		return fmt.Errorf("reading documents of group %s: %w", q.Group.Short(), err)
+	}
+	if g == nil {
+		return nil
+	}
+	text := documentStatement(q)
+	for left := limitOf(q.Limit); left > 0; {
+		var page []groupsync.Document
+		size := 0
+		args := []any{g.gid, q.Type, string(q.After), q.AfterVersion, min(left, pageRows)}
+		err := r.each(text, args, func(rows *sql.Rows) (bool, error) {
+			d, err := scanDocument(rows, q.Group)
+			page = append(page, d)
+			size += len(d.JSON)
+			return size < pageBytes, err
+		})
+		if err != nil {
+			return fmt.Errorf("reading documents of group %s: %w", q.Group.Short(), err)
+		}
+		if len(page) == 0 {
+			return nil
+		}
+		for _, d := range page {
+			if err := fn(d); err != nil {
+				return err
+			}
+		}
+		left -= len(page)
+		if last := page[len(page)-1]; q.ByVersion {
+			q.AfterVersion = last.Version
+		} else {
+			q.After = last.Subject
+		}
+	}
+	return nil
+}
+
+// documentStatement has parameters for all conditions and uses those of q.
+func documentStatement(q groupsync.DocumentQuery) string {
+	index, order := "sqlite_autoindex_documents_1", "subject"
+	switch {
+	case q.ByVersion:
+		index, order = "documents_version", "version"
+	case q.Type != "":
+		index = "documents_type"
+	}
+	text := documentColumns + "INDEXED BY " + index + " WHERE gid = ?1 "
+	if q.Type != "" {
+		text += "AND type = ?2 "
+	}
+	if q.After != "" || !q.ByVersion {
+		text += "AND subject > ?3 "
+	}
+	if q.ByVersion {
+		text += "AND version > ?4 "
+	}
+	if !q.IncludeDeleted {
+		text += "AND deleted = 0 "
+	}
+	return text + "ORDER BY " + order + " LIMIT ?5"
+}
+
+// PutDocument stores a document and gives it a version.
+func (t *tx) PutDocument(d groupsync.Document) (int64, error) {
+	version, err := t.putDocument(d)
+	if err != nil {
+		return 0, fmt.Errorf("storing document %s: %w", d.Subject.Short(), err)
+	}
+	return version, nil
+}
+
+func (t *tx) putDocument(d groupsync.Document) (int64, error) {
+	switch {
+	case d.Group == "" || d.Subject == "":
+		return 0, errors.New("it has no group or subject")
+	case d.Deleted && (d.JSON != nil || d.Type != ""):
+		return 0, errors.New("it is deleted and has content")
+	case !d.Deleted && len(d.JSON) == 0:
+		return 0, errors.New("it has no content and is not deleted")
+	}
+	g, err := t.ensureGroup(d.Group)
+	if err != nil {
+		return 0, err
+	}
+	if err := t.next(&t.version, "version"); err != nil {
+		return 0, err
+	}
+	var did int64
+	var wasDeleted bool
+	found, err := t.one("SELECT did, deleted FROM documents WHERE gid = ? AND subject = ?", []any{g.gid, string(d.Subject)}, &did, &wasDeleted)
+	if err != nil {
+		return 0, err
+	}
+	var text any // NULL when deleted
+	if !d.Deleted {
+		text = string(d.JSON)
+	}
+	if found {
+		g.countDocument(wasDeleted, -1)
+		_, err = t.exec(`UPDATE documents SET type = ?, modified = ?, deleted = ?, json = ?, last_modified = ?, last_hash = ?, version = ?
+			WHERE did = ?`, d.Type, d.Modified, d.Deleted, text, d.Last.Modified, d.Last.Hash[:], t.version.value, did)
+	} else {
+		_, err = t.exec(`INSERT INTO documents (type, modified, deleted, json, last_modified, last_hash, version, gid, subject)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, d.Type, d.Modified, d.Deleted, text, d.Last.Modified, d.Last.Hash[:], t.version.value,
+			g.gid, string(d.Subject))
+	}
+	g.countDocument(d.Deleted, 1)
+	return t.version.value, err
+}
+
+func (g *groupRow) countDocument(deleted bool, n int64) {
+	g.changed = true
+	if deleted {
+		g.deleted += n
+	} else {
+		g.live += n
+	}
+}
+
+// DeleteDocument forgets a document or tombstone, if it is there.
+func (t *tx) DeleteDocument(group, subject peercrypto.ID) error {
+	d, found, err := t.Document(group, subject)
+	if err != nil || !found {
+		return err
+	}
+	g, err := t.group(group)
+	if err == nil {
+		_, err = t.exec("DELETE FROM documents WHERE gid = ? AND subject = ?", g.gid, string(subject))
+	}
+	if err != nil {
+		return fmt.Errorf("forgetting document %s: %w", subject.Short(), err)
+	}
+	g.countDocument(d.Deleted, -1)
+	return nil
+}
