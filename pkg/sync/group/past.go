@@ -142,11 +142,7 @@ func (l *Log) lowOf(n *node) int {
 		steps++
 		return steps <= budget
 	})
-	l.walker.credit = min(l.walker.credit, budget-steps)
-	if steps > budget {
-		l.walker.credit = 0
-		return low
-	}
+	l.walker.credit = max(0, min(l.walker.credit, budget-steps))
 	for low < n.index && l.walker.seen[low] == l.walker.gen {
 		low++
 	}
