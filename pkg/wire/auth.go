@@ -48,7 +48,8 @@ func (m *Auth) validate() error {
 		return errors.New("v is not 1")
 	case a.Server == "" || len(a.Server) > maxServerName:
 		return errors.New("server is missing or too long")
-	case a.DeviceKey.IsZero() || a.UserKey.IsZero():
+	case a.DeviceKey.IsZero() || a.UserKey.IsZero() || m.Cert.DeviceKey.IsZero() ||
+		m.Cert.UserKey.IsZero() || m.Cert.BoxKey.IsZero():
 		return errors.New("a key is missing")
 	case a.Time <= 0 || a.Time > MaxID:
 		return errors.New("time is missing or out of range")

@@ -97,7 +97,7 @@ func checkText(what, s string) error {
 
 // isSealed tells whether s is strict b64u of at least one byte.
 func isSealed(s string) bool {
-	if s == "" || len(s)%4 == 1 || !inAlphabet(s, '-', '_') {
+	if s == "" || len(s)%4 == 1 || !inAlphabet(s, inB64u) {
 		return false
 	}
 	// The bits behind the last byte must be zero.
@@ -114,17 +114,36 @@ func isSealed(s string) bool {
 // isKeyText tells whether s is strict b64 of 32 bytes: 43 characters, of which
 // the last has two zero bits, and the padding.
 func isKeyText(s string) bool {
-	return len(s) == 44 && s[43] == '=' && inAlphabet(s[:43], '+', '/') && b64value(s[42])&3 == 0
+	return len(s) == 44 && s[43] == '=' && inAlphabet(s[:43], inB64) && b64value(s[42])&3 == 0
 }
 
-func inAlphabet(s string, c62, c63 byte) bool {
-	for i := range len(s) {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != c62 && c != c63 {
-			return false
+// The alphabets, as bits of a table: sealed envelopes are most of what is
+// relayed, and each of their bytes is looked at.
+const (
+	inB64  = 1
+	inB64u = 2
+)
+
+var alphabets = func() (t [256]uint8) {
+	for i := range 256 {
+		switch c := byte(i); {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+			t[i] = inB64 | inB64u
+		case c == '+', c == '/':
+			t[i] = inB64
+		case c == '-', c == '_':
+			t[i] = inB64u
 		}
 	}
-	return true
+	return t
+}()
+
+func inAlphabet(s string, alphabet uint8) bool {
+	all := alphabet
+	for i := range len(s) {
+		all &= alphabets[s[i]]
+	}
+	return all != 0
 }
 
 func b64value(c byte) byte {
@@ -148,7 +167,7 @@ var strictB64u = base64.RawURLEncoding.Strict()
 
 // parseTag reads a tag from its text without allocating.
 func parseTag(s string) (tag peercrypto.Tag, ok bool) {
-	if len(s) != tagTextLen || !inAlphabet(s, '-', '_') {
+	if len(s) != tagTextLen || !inAlphabet(s, inB64u) {
 		return tag, false
 	}
 	var src [tagTextLen]byte

@@ -36,8 +36,12 @@ func (m *Present) validate() error {
 		return errors.New("tag is missing")
 	}
 	for i := range m.Join {
-		if err := checkID("deviceId", m.Join[i].Cert.DeviceID); err != nil {
+		cert := &m.Join[i].Cert
+		if err := checkID("deviceId", cert.DeviceID); err != nil {
 			return err
+		}
+		if cert.DeviceKey.IsZero() || cert.UserKey.IsZero() || cert.BoxKey.IsZero() {
+			return errors.New("a certificate lacks a key")
 		}
 	}
 	for _, id := range m.Leave {
