@@ -189,6 +189,7 @@ func (h *hub) setTopics(m *member, add, del []peercrypto.Tag, done []byte) (wire
 			return wire.CodeTooLarge, "too many sessions hold one of these topics"
 		}
 	}
+	h.metrics.results.WithLabelValues(string(wire.CodeOK)).Inc()
 	_ = m.conn.push(done) // an ending connection needs no answer
 	h.changeTopicsLocked(m, add, del)
 	if h.cluster != nil {

@@ -128,8 +128,7 @@ func (s *Server) setTopics(c *conn, m *member, msg *wire.Topics) {
 	}
 	code, text := s.hub.setTopics(m, msg.Add, msg.Del, done)
 	if code == wire.CodeOK {
-		s.metrics.results.WithLabelValues(string(code)).Inc()
-		return
+		return // done has been sent
 	}
 	s.answer(c, wire.Result{ID: msg.ID, Code: code, Message: text})
 }
