@@ -83,6 +83,11 @@ func (r *reader) checkGroup(id peercrypto.ID) error {
 
 // checkRows looks for rows that contradict others.
 func (r *reader) checkRows() error {
+	for _, name := range []string{"position", "version"} {
+		if _, err := r.counter(name); err != nil {
+			return err
+		}
+	}
 	for _, c := range []struct{ fault, count string }{
 		{"entries without group or chain", `SELECT count(*) FROM entries e LEFT JOIN groups g USING (gid) LEFT JOIN chains c USING (cid)
 			WHERE g.gid IS NULL OR c.cid IS NULL OR c.kind <> e.kind`},

@@ -26,7 +26,7 @@ func lockFile(path string) (*fileLock, error) {
 	case !ok:
 		err = fmt.Errorf("%w (%s)", groupsync.ErrStoreInUse, owner(f))
 	default:
-		err = writeOwner(f)
+		writeOwner(f)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -45,15 +45,12 @@ func owner(f *os.File) string {
 	return "process " + strconv.Itoa(pid)
 }
 
-func writeOwner(f *os.File) error {
-	pid := fmt.Sprintf("%d\n", os.Getpid())
-	if err := f.Truncate(0); err != nil {
-		return classify(err)
+// writeOwner helps others to find the owner. It may fail: a store on a full
+// disk can still be read.
+func writeOwner(f *os.File) {
+	if f.Truncate(0) == nil {
+		_, _ = fmt.Fprintln(f, os.Getpid())
 	}
-	if _, err := f.WriteAt([]byte(pid), 0); err != nil {
-		return classify(err)
-	}
-	return nil
 }
 
 func (l *fileLock) unlock() error { return l.f.Close() }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
@@ -16,7 +17,7 @@ type Store struct {
 	db   *sql.DB
 	o    Options
 	lock *fileLock
-	life int64 // which opening of the file this is
+	life int64 // tells this opening of the file from others, most probably
 
 	writer chan *session // holds the writing session while nobody uses it
 	slots  chan struct{} // one for each View that runs
@@ -34,7 +35,7 @@ var _ groupsync.Store = (*Store)(nil)
 
 func newStore(path string, db *sql.DB, o Options) *Store {
 	return &Store{
-		path: path, db: db, o: o,
+		path: path, db: db, o: o, life: rand.Int64N(1 << 31),
 		writer: make(chan *session, 1), slots: make(chan struct{}, o.Readers),
 	}
 }
@@ -48,7 +49,8 @@ func (s *Store) pragmas() []string {
 	}
 }
 
-// start opens the writing connection, migrates and begins a new life.
+// start opens the writing connection and migrates. It writes nothing else: what
+// is in a store on a full disk can still be read.
 func (s *Store) start() error {
 	texts, err := migrations()
 	if err != nil {
@@ -72,12 +74,6 @@ func (s *Store) start() error {
 		if err := w.run(fmt.Sprintf("PRAGMA max_page_count = %d", max(s.o.MaxBytes/page, 1))); err != nil {
 			return err
 		}
-	}
-	if _, err := w.exec("UPDATE counters SET value = value + 1 WHERE name = 'life'"); err != nil {
-		return fmt.Errorf("writing to it: %w", err)
-	}
-	if _, err := w.one("SELECT value FROM counters WHERE name = 'life'", nil, &s.life); err != nil {
-		return err
 	}
 	return nil
 }

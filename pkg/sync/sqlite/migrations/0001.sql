@@ -1,12 +1,11 @@
 -- Schema 1. See docs/storage.md. Never edit a released migration: add a file.
 
--- Numbers that rise for ever: position (of entries), version (of documents),
--- life (how often the store was opened).
+-- Numbers that rise for ever: position (of entries), version (of documents).
 CREATE TABLE counters (
   name  TEXT PRIMARY KEY,
   value INTEGER NOT NULL
 ) STRICT;
-INSERT INTO counters (name, value) VALUES ('position', 0), ('version', 0), ('life', 0);
+INSERT INTO counters (name, value) VALUES ('position', 0), ('version', 0);
 
 -- One row a group, also of groups of which only entries or documents are stored
 -- (known = 0). The counts and sums describe the shared entries of either kind.
@@ -34,8 +33,8 @@ CREATE TABLE chains (
   UNIQUE (grant_hash, device, kind)
 ) STRICT;
 
--- Every entry that was ever accepted, with its signed bytes. origin counts only
--- if life is the current one.
+-- Every entry that was ever accepted, with its signed bytes. life is drawn anew
+-- whenever the store is opened, and origin counts only in the same life.
 CREATE TABLE entries (
   eid      INTEGER PRIMARY KEY,
   hash     BLOB    NOT NULL UNIQUE,

@@ -1,0 +1,62 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func version(t *testing.T, s *session) int {
+	t.Helper()
+	var n int
+	if _, err := s.one("PRAGMA user_version", nil, &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Each migration is all or nothing, and runs once.
+func TestMigrationsAreTransactions(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	if err := create(path); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", dataSource(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	s, err := openSession(context.Background(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	texts, err := migrations()
+	if err != nil || len(texts) != schemaVersion || version(t, s) != schemaVersion {
+		t.Fatalf("%d migrations, the schema is %d, want %d (%v)", len(texts), version(t, s), schemaVersion, err)
+	}
+	good := "CREATE TABLE added (n INTEGER); INSERT INTO added VALUES (7);"
+	bad := "CREATE TABLE half (n INTEGER); INSERT INTO missing VALUES (1);"
+	if err := migrate(s, append(texts, good, bad)); err == nil || !strings.Contains(err.Error(), "schema 3") {
+		t.Errorf("a bad migration returned %v", err)
+	}
+	if version(t, s) != 2 {
+		t.Errorf("the schema is %d, want 2", version(t, s))
+	}
+	if _, err := s.one("SELECT n FROM half", nil, new(int)); err == nil {
+		t.Error("half a migration was done")
+	}
+	if err := migrate(s, append(texts, good, "CREATE TABLE half (n INTEGER);")); err != nil {
+		t.Error(err)
+	}
+	n := 0
+	if _, err := s.one("SELECT sum(n) FROM added", nil, &n); err != nil || n != 7 {
+		t.Errorf("the sum is %d, %v: a migration was done twice", n, err)
+	}
+	if err := migrate(s, texts); !errors.Is(err, ErrNewerSchema) {
+		t.Errorf("the release before returned %v", err)
+	}
+}
