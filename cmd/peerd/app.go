@@ -79,6 +79,7 @@ func (a *app) root() *cobra.Command {
 // needsSubcommand makes a command that only holds others tell what it has.
 func needsSubcommand(cmd *cobra.Command) {
 	cmd.Args = cobra.ArbitraryArgs
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return cmd.Help()
