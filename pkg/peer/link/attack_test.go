@@ -333,7 +333,7 @@ func TestBadStreams(t *testing.T) {
 				t.Fatal(err)
 			}
 			await(victim, "connection", func(link.Connected) bool { return true })
-			send, err := ch.Stream(testContext(t), c.label)
+			send, _, err := ch.Stream(testContext(t), c.label)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -343,6 +343,34 @@ func TestBadStreams(t *testing.T) {
 			e := await(victim, "end", func(link.Disconnected) bool { return true })
 			wantErr(t, e.Reason, c.want)
 		})
+	}
+}
+
+func TestStreamGivenUp(t *testing.T) {
+	ch, _, victim := raw(t, newRelay(t), nil)
+	if err := ch.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	c := await(victim, "connection", func(link.Connected) bool { return true }).Conn
+	ctx := testContext(t)
+	send, end, err := ch.Stream(ctx, "s:x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = send([]byte("\x00whole"), false)
+	_ = send([]byte("\x01half"), false)
+	_ = end()
+	s, err := c.AcceptStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := s.ReadMessage(ctx); err != nil || string(msg) != "whole" {
+		t.Errorf("%q, %v", msg, err)
+	}
+	_, err = s.ReadMessage(ctx)
+	wantErr(t, err, link.ErrStreamReset)
+	if c.Err() != nil {
+		t.Errorf("the connection ended: %v", c.Err())
 	}
 }
 
@@ -365,7 +393,7 @@ func TestFragmentFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(victim, "connection", func(link.Connected) bool { return true })
-	send, err := ch.Stream(testContext(t), "s:x")
+	send, _, err := ch.Stream(testContext(t), "s:x")
 	if err != nil {
 		t.Fatal(err)
 	}

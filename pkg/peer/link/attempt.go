@@ -89,7 +89,7 @@ func (a *attempt) negotiate() (*Conn, error) {
 	l := a.link
 	ctx, cancel := context.WithTimeoutCause(a.ctx, l.cfg.DialTimeout+connectTimeout, ErrICEFailed)
 	defer cancel()
-	api, err := newAPI(l.cfg.AllowLoopback)
+	api, err := newAPI(l.cfg.AllowLoopback, l.cfg.ICETransport)
 	if err != nil {
 		return nil, fmt.Errorf("preparing WebRTC: %w", err)
 	}
@@ -329,7 +329,7 @@ func (a *attempt) authenticate(tr *transport, main *channel) (*Conn, error) {
 	if !stop() {
 		return nil, context.Cause(ctx)
 	}
-	return newConn(tr, main, remote, id, a.outgoing, a.ctx, a.cancel, l.cfg.Now()), nil
+	return newConn(a.ctx, a.cancel, tr, main, remote, id, a.outgoing, l.cfg.Now()), nil
 }
 
 // admit asks Config.Admit, for five seconds at most.

@@ -230,7 +230,7 @@ type end struct {
 
 func newEnd(t *testing.T, conn string, offerer bool) end {
 	t.Helper()
-	api, err := newAPI(true)
+	api, err := newAPI(true, ICEAll)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,6 +76,7 @@ type login struct {
 func openSession(ctx context.Context, name, wsURL string, l login) (*session, error) {
 	loginCtx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
+	//nolint:bodyclose // the library leaves no body that could be closed
 	ws, resp, err := websocket.Dial(loginCtx, wsURL, &websocket.DialOptions{
 		HTTPClient: l.client, Subprotocols: []string{wire.Subprotocol},
 	})

@@ -40,8 +40,8 @@ type Conn struct {
 	readers sync.WaitGroup
 }
 
-func newConn(tr *transport, main *channel, remote Remote, session peercrypto.Hash, outgoing bool,
-	ctx context.Context, cancel context.CancelCauseFunc, now time.Time) *Conn {
+func newConn(ctx context.Context, cancel context.CancelCauseFunc, tr *transport, main *channel,
+	remote Remote, session peercrypto.Hash, outgoing bool, now time.Time) *Conn {
 	return &Conn{
 		remote: remote, session: session, outgoing: outgoing, since: now,
 		tr: tr, main: main, ctx: ctx, cancel: cancel,

@@ -58,6 +58,11 @@ var (
 	ErrPeerClosed = errors.New("peer closed the connection")
 	// ErrICEFailed means that the network path was lost, or none was found.
 	ErrICEFailed = errors.New("no network path to the device")
+	// ErrStreamClosed means that the peer closed the stream; readers get io.EOF.
+	ErrStreamClosed = errors.New("peer closed the stream")
+	// ErrStreamReset means that the peer gave the stream up: what was sent last
+	// may be missing.
+	ErrStreamReset = errors.New("peer gave the stream up")
 	// ErrSlowReader means that received messages were not read in time.
 	ErrSlowReader = errors.New("messages were not read in time")
 	// ErrMessageTooLarge means a message or fragment above the limit.

@@ -45,7 +45,7 @@ func (l *Link) DialRaw(ctx context.Context, device peercrypto.ID) (*Raw, error) 
 	a.ctx, a.cancel = context.WithCancelCause(l.ctx)
 	l.byConn[a.conn] = a
 	l.mu.Unlock()
-	api, err := newAPI(true)
+	api, err := newAPI(true, ICEAll)
 	if err != nil {
 		return nil, err
 	}
@@ -97,19 +97,20 @@ func (r *Raw) Handshake() error {
 	return err
 }
 
-// Stream opens a channel and returns a function that sends on it.
-func (r *Raw) Stream(ctx context.Context, label string) (func(b []byte, text bool) error, error) {
+// Stream opens a channel and returns functions that send on it and close it
+// without a word.
+func (r *Raw) Stream(ctx context.Context, label string) (send func(b []byte, text bool) error, end func() error, err error) {
 	dc, err := r.tr.pc.CreateDataChannel(label, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	open := make(chan *channel, 1)
 	r.tr.onOpen(dc, func(c *channel) { open <- c })
 	select {
 	case c := <-open:
-		return func(b []byte, text bool) error { _, err := c.raw.WriteDataChannel(b, text); return err }, nil
+		return func(b []byte, text bool) error { _, err := c.raw.WriteDataChannel(b, text); return err }, c.raw.Close, nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 }
 

@@ -4,22 +4,34 @@ import "fmt"
 
 // A message on a stream is cut into fragments: one byte, fragMore or fragLast,
 // and at most MaxFragment-1 bytes of content. A fragment that says more has
-// content. The message ends with the one that says last.
+// content. The message ends with the one that says last. A side that closes a
+// stream sends the byte fragEnd first: a channel that ends without it was given
+// up in the middle, or the connection was lost, which the channel alone cannot
+// tell from a proper end.
 const (
 	fragLast = 0
 	fragMore = 1
+	fragEnd  = 2
 )
 
 // assembler puts one stream's fragments together again.
 type assembler struct {
-	buf []byte
+	buf   []byte
+	ended bool // fragEnd came
 }
 
 // add takes a fragment, which it does not keep, and returns the message that
 // it completes; done is false while more is to come.
 func (a *assembler) add(fragment []byte) (msg []byte, done bool, err error) {
-	if len(fragment) == 0 || len(fragment) > MaxFragment || fragment[0] > fragMore {
-		return nil, false, fmt.Errorf("%w: length or first byte", ErrFragment)
+	if a.ended || len(fragment) == 0 || len(fragment) > MaxFragment || fragment[0] > fragEnd {
+		return nil, false, fmt.Errorf("%w: length or first byte, or after the end", ErrFragment)
+	}
+	if fragment[0] == fragEnd {
+		if len(fragment) > 1 || len(a.buf) > 0 {
+			return nil, false, fmt.Errorf("%w: end within a message", ErrFragment)
+		}
+		a.ended = true
+		return nil, false, nil
 	}
 	body := fragment[1:]
 	if len(body) == 0 && (fragment[0] == fragMore || len(a.buf) > 0) {

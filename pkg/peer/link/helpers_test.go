@@ -3,7 +3,6 @@ package link_test
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -53,7 +52,7 @@ func logger() *slog.Logger {
 	if os.Getenv("LINK_TEST_LOG") != "" {
 		return slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	return slog.New(slog.NewTextHandler(io.Discard, nil))
+	return slog.New(slog.DiscardHandler)
 }
 
 // startDevice runs a device with testTag, with the changes of mod.

@@ -21,7 +21,7 @@ const sctpBuffer = 4 << 20
 
 // newAPI makes the WebRTC stack for one connection, so that the interfaces of
 // this moment are used.
-func newAPI(loopback bool) (*webrtc.API, error) {
+func newAPI(loopback bool, policy ICETransport) (*webrtc.API, error) {
 	std, err := stdnet.NewNet()
 	if err != nil {
 		return nil, err
@@ -33,6 +33,9 @@ func newAPI(loopback bool) (*webrtc.API, error) {
 	s.SetICEMulticastDNSMode(pionice.MulticastDNSModeDisabled)
 	s.SetIncludeLoopbackCandidate(loopback)
 	s.SetSCTPMaxReceiveBufferSize(sctpBuffer)
+	if policy == ICERelay {
+		s.SetRelayAcceptanceMinWait(0) // nothing better will come
+	}
 	// The stack's own log names addresses.
 	s.LoggerFactory = &logging.DefaultLoggerFactory{
 		Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled, ScopeLevels: map[string]logging.LogLevel{},

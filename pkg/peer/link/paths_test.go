@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -188,6 +190,60 @@ func TestWriteWaits(t *testing.T) {
 	wantErr(t, err, link.ErrPeerClosed)
 }
 
+// A stream that was closed properly ends with EOF; one that was given up in the
+// middle, or whose connection was lost, does not.
+func TestStreamEndsAreTold(t *testing.T) {
+	r := newRelay(t)
+	a, b := startDevice(t, r.url(), nil), startDevice(t, r.url(), nil)
+	ac, bc := connect(t, a, b)
+	ctx := testContext(t)
+	open := func() (x, y *link.Stream) {
+		x, err := ac.OpenStream(ctx, "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if y, err = bc.AcceptStream(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return x, y
+	}
+	x, y := open()
+	_ = x.Close()
+	_, err := y.ReadMessage(ctx)
+	wantErr(t, err, io.EOF)
+	wantErr(t, y.WriteMessage(ctx, nil), link.ErrStreamClosed)
+	_ = y.Close()
+	// The reader does not read, so that the writer stands in the middle of a
+	// message when it is told to stop.
+	x, y = open()
+	short, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for msg := make([]byte, 1<<20); err == nil; {
+			err = x.WriteMessage(short, msg)
+		}
+		done <- err
+	}()
+	if _, err := y.ReadMessage(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	wantErr(t, <-done, context.Canceled)
+	_ = x.Close() // if it stood between two messages
+	for err = nil; err == nil; {
+		_, err = y.ReadMessage(ctx)
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, link.ErrStreamReset) {
+		t.Errorf("error %v", err)
+	}
+	// Nothing says that the last message was the last one.
+	_, y = open()
+	_ = ac.Close("without a word")
+	_, err = y.ReadMessage(ctx)
+	wantErr(t, err, link.ErrPeerClosed)
+}
+
 // turnServer starts a TURN server on loopback and returns its URL.
 func turnServer(t *testing.T) wire.ICEServer {
 	t.Helper()
@@ -287,7 +343,9 @@ func TestUseName(t *testing.T) {
 
 func TestTLSRequired(t *testing.T) {
 	r := newRelay(t)
-	secure := httptest.NewTLSServer(http.HandlerFunc(r.serve))
+	secure := httptest.NewUnstartedServer(http.HandlerFunc(r.serve))
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
 	t.Cleanup(secure.Close)
 	a := startDevice(t, secure.URL, nil)
 	down := await(a, "refusal", func(link.ServerDown) bool { return true })

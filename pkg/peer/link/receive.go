@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // messageOverhead is what an unread message counts beside its bytes, so that
 // empty messages are bounded too.
 const messageOverhead = 64
+
+// endGrace is how long the end of a stream without a word may be followed by
+// the end of the connection.
+const endGrace = 500 * time.Millisecond
 
 // readBuffers holds buffers for one SCTP message; one byte more than a fragment
 // may have tells a longer one.
@@ -35,7 +40,7 @@ func (s *Stream) receive() {
 			}
 		}
 		if err != nil {
-			s.finish(err, a.pending())
+			s.finish(&a)
 			return
 		}
 	}
@@ -74,11 +79,22 @@ func (s *Stream) accept(a *assembler, fragment []byte) error {
 	return nil
 }
 
-// finish marks the end of the stream and takes it off the connection. partial
-// bytes of a message whose rest will not come are no longer counted.
-func (s *Stream) finish(err error, partial int) {
-	if e := s.conn.Err(); e != nil {
-		err = e // the end of the transport looks like the end of the stream
+// finish marks the end of the stream and takes it off the connection. Bytes of a
+// message whose rest will not come are no longer counted.
+func (s *Stream) finish(a *assembler) {
+	partial, err := a.pending(), io.EOF
+	if !a.ended {
+		// The end of the connection looks like the end of the stream, and is
+		// noticed elsewhere a little later.
+		t := time.NewTimer(endGrace)
+		select {
+		case <-s.conn.ctx.Done():
+		case <-t.C:
+		}
+		t.Stop()
+		if err = s.conn.Err(); err == nil {
+			err = ErrStreamReset
+		}
 	}
 	s.mu.Lock()
 	s.end = err

@@ -130,5 +130,5 @@ func usableCandidate(text string, loopback bool) bool {
 	if ip.IsLoopback() {
 		return loopback
 	}
-	return !ip.IsUnspecified() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255}) && !(ip.Is4() && ip.As4()[0] == 0)
+	return !ip.IsUnspecified() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255}) && (ip.Is6() || ip.As4()[0] != 0)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // Stream is an ordered, reliable sequence of messages in both directions. One
@@ -95,14 +96,18 @@ func (s *Stream) WriteMessage(ctx context.Context, msg []byte) error {
 		}
 		s.scratch = fragment[:0]
 		begun = true
-		_, err := s.ch.raw.WriteDataChannel(fragment, false)
-		return err
+		if _, err := s.ch.raw.WriteDataChannel(fragment, false); err != nil {
+			s.settle(ctx)
+			return err
+		}
+		return nil
 	})
 	if err != nil {
+		err = s.because(err)
 		if begun {
-			_ = s.Close()
+			s.shut(false)
 		}
-		return fmt.Errorf("writing to stream %s: %w", s.name, s.because(err))
+		return fmt.Errorf("writing to stream %s: %w", s.name, err)
 	}
 	s.conn.bytesOut.Add(uint64(len(msg)))
 	s.conn.messagesOut.Add(1)
@@ -137,6 +142,12 @@ func (s *Stream) wait(ctx context.Context, ch <-chan struct{}) error {
 }
 
 func (s *Stream) usable() error {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
 	select {
 	case <-s.done:
 		return s.because(nil)
@@ -158,15 +169,30 @@ func (s *Stream) because(err error) error {
 	switch {
 	case s.closed:
 		return ErrClosed
-	case s.end != nil && (err == nil || !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)):
-		return s.end
-	default:
+	case s.end == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		return err
+	case errors.Is(s.end, io.EOF):
+		return ErrStreamClosed
+	default:
+		return s.end
+	}
+}
+
+// settle waits until the reader has found out why a write failed.
+func (s *Stream) settle(ctx context.Context) {
+	t := time.NewTimer(2 * endGrace)
+	defer t.Stop()
+	select {
+	case <-s.done:
+	case <-s.conn.ctx.Done():
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }
 
 // ReadMessage returns the next message, which the caller owns. After the peer
-// has closed the stream and everything was read, it returns io.EOF.
+// has closed the stream and everything was read, it returns io.EOF; if the
+// stream ended in another way, an error that says so.
 func (s *Stream) ReadMessage(ctx context.Context) ([]byte, error) {
 	for {
 		s.mu.Lock()
@@ -201,12 +227,25 @@ func (s *Stream) ReadMessage(ctx context.Context) ([]byte, error) {
 }
 
 // Close closes the stream in both directions: what was written before still
-// goes out, what was not read is thrown away. It does not block.
+// goes out, what was not read is thrown away. It does not block. A WriteMessage
+// that is in progress is given up, which the peer sees as ErrStreamReset.
 func (s *Stream) Close() error {
+	select {
+	case <-s.writing:
+		s.shut(true)
+		s.writing <- struct{}{}
+	default:
+		s.shut(false)
+	}
+	return nil
+}
+
+// shut closes the channel, properly when no message is under way.
+func (s *Stream) shut(properly bool) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return nil
+		return
 	}
 	s.closed = true
 	freed := s.unread
@@ -215,6 +254,8 @@ func (s *Stream) Close() error {
 	s.conn.unread.Add(-int64(freed))
 	signal(s.reading)
 	signal(s.low)
+	if properly {
+		_, _ = s.ch.raw.WriteDataChannel([]byte{fragEnd}, false)
+	}
 	_ = s.ch.raw.Close()
-	return nil
 }
