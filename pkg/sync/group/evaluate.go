@@ -86,10 +86,13 @@ func (v *evaluation) judge(j *judgement) {
 		v.valid[j.p.node.index] = true
 	}
 	j.granted = v.valid[j.p.node.index]
-	if !j.valid() {
+	if !j.granted {
 		return
 	}
 	j.hits = v.hits(j.p)
+	if !j.accepted {
+		return
+	}
 	operations := v.log.operations[j.p]
 	cover := v.newCover(operations, j.order)
 	for _, r := range j.hits {

@@ -98,6 +98,7 @@ func knowing(known ...*entry.Entry) option {
 	}
 }
 
+// later adds to the least possible modified.
 func later(ms int64) option { return func(d *entry.OpDraft) { d.Modified += ms } }
 
 func hashes(entries ...*entry.Entry) []hash {
@@ -128,11 +129,13 @@ func (w *world) draft(by *person, as *entry.Entry, op entry.Op, options ...optio
 	if d.Seq > 0 {
 		d.Dev = ""
 	}
+	least := int64(0)
 	for _, h := range slices.Concat(d.Deps, []hash{as.Hash, d.Prev}) {
 		if e, ok := w.log.Get(h); ok {
-			d.Modified = max(d.Modified, e.Modified+1)
+			least = max(least, e.Modified+1)
 		}
 	}
+	d.Modified += least
 	return d
 }
 
@@ -220,11 +223,6 @@ func (w *world) wantValid(s *group.State, e *entry.Entry, want bool) {
 	if got := s.Valid(e.Hash); got != want {
 		w.t.Errorf("valid is %v for the %s, want %v", got, e.Op.Kind(), want)
 	}
-}
-
-// only evaluates a part of what was made: the given operations and their past.
-func (w *world) only(ops ...*entry.Entry) *group.State {
-	return evaluate(w.t, w.create.Group, pastClosed(w.ops, hashes(ops...)))
 }
 
 // refs returns the references of an operation.
