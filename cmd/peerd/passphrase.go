@@ -31,8 +31,8 @@ func (a *app) newPassphrase() ([]byte, error) {
 		return readPassphrase(a.cfg.passphraseFile)
 	}
 	if !isTerminal(a.in) {
-		return nil, usageError{errors.New("the key store needs a passphrase\n" +
-			"Run this in a terminal, or name a file with one (--passphrase-file), or say that you want none (--insecure-keystore).")}
+		return nil, usageError{hinted{errors.New("the key store needs a passphrase"),
+			"Run this in a terminal, or name a file with one (--passphrase-file), or say that you want none (--insecure-keystore)."}}
 	}
 	first, err := a.ask("New passphrase: ")
 	if err != nil {

@@ -104,7 +104,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		err = errors.Join(fmt.Errorf("ending requests of the local API: %w", err), s.http.Close())
 	}
-	<-served
+	if served := <-served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("serving the local API: %w", served))
+	}
 	return err
 }
 
@@ -148,7 +150,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			return
 		}
 		defer func() {
-			if v := recover(); v != nil && v != http.ErrAbortHandler {
+			if v := recover(); v != nil {
 				s.log.Error("local API handler failed", "path", r.URL.Path, "panic", v)
 				panic(http.ErrAbortHandler)
 			}

@@ -145,7 +145,7 @@ func importSyntax(err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: the text ends in the middle of a document", ErrImport)
 	case errors.As(err, &syntax):
-		return fmt.Errorf("%w: not JSON at byte %d: %v", ErrImport, syntax.ByteOffset, syntax.Err)
+		return fmt.Errorf("%w: not JSON at byte %d: %w", ErrImport, syntax.ByteOffset, syntax.Err)
 	}
 	return err
 }
