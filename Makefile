@@ -54,7 +54,7 @@ bench: ## benchmarks; figures are ratios within one run
 
 .PHONY: golden
 golden: ## rewrite golden vectors: only before a first release, never after
-	$(GO) test ./pkg/crypto ./pkg/sync/entry ./pkg/peer/link -run Golden -update
+	$(GO) test ./pkg/crypto ./pkg/wire ./pkg/sync/entry ./pkg/peer/link -run Golden -update
 
 .PHONY: clean
 clean:
