@@ -124,6 +124,8 @@ type IngestResult struct {
 	Errors []RefusedEntry
 	// Missing are entries that deferred ones refer to, at most 1,000.
 	Missing []peercrypto.Hash
+
+	bad int // refused for good
 }
 
 // A Peer is the authenticated other end of a connection. The caller vouches that the channel was bound to DeviceID, that DeviceID's

@@ -1,0 +1,445 @@
+package sync
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/group"
+)
+
+// fromQuarantine marks entries whose sender's session is not known any more.
+const fromQuarantine = -1
+
+// An item is an entry on its way through a batch.
+type item struct {
+	ent *entry.Entry
+	// sound is set when everything but the references within the same call was checked already.
+	sound bool
+	// prevStored is set when the entry before it in its chain was found in the store.
+	prevStored bool
+	from       peercrypto.ID
+	received   int64
+	// released is set for an item out of quarantine, which is not counted in the result.
+	released bool
+	origin   int64
+	// dev is the device of the chain, known after admission.
+	dev peercrypto.ID
+}
+
+func (it *item) ref() group.DataRef {
+	return group.DataRef{Hash: it.ent.Hash, Prev: it.ent.Prev, As: it.ent.As, Seq: it.ent.Seq}
+}
+
+// A batch is one transaction on one group. Everything that is written goes through it, in the same order: operations, their
+// evaluation, data, the judgement of what changed, documents, quarantine.
+type batch struct {
+	e   *Engine
+	g   *replica
+	tx  Tx
+	now int64
+
+	rec     GroupRecord
+	before  *group.State // nil for a new group
+	state   *group.State
+	changed bool // operations were added to the log
+
+	pending []*item
+	newOps  []*item
+	seen    map[peercrypto.Hash]*item   // data admitted in this batch: stored or waiting for judgement
+	held    map[peercrypto.Hash][]*item // by grant: new data of principals that are not free
+	judged  map[peercrypto.Hash]bool    // grants to be judged anew
+	fresh   []peercrypto.Hash           // entries that became known here: others may wait for them
+	touched map[peercrypto.ID]*subject
+	opItems map[peercrypto.Hash]*item // new operations by hash
+	bad     map[peercrypto.Hash]bool  // refused: what builds on it is refused too
+
+	chain       *chainEnd // of the own data, once it was needed
+	folded      int       // documents written
+	quarantined bool      // limits must be enforced
+	keepers     map[peercrypto.ID]struct{}
+	waiting     bool // the group has quarantined entries
+	shared      int  // entries that became shared
+	result      IngestResult
+	events      []Event
+	committed   func() // called after the commit, before anybody is told
+}
+
+// update runs fn and what follows from it in one transaction. rec is used for a group that the store does not have yet.
+func (e *Engine) update(ctx context.Context, g *replica, fn func(b *batch) error) (*batch, error) {
+	var b *batch
+	err := e.store.Update(ctx, func(tx Tx) error {
+		if g.broken {
+			if err := e.heal(tx, g); err != nil {
+				return err
+			}
+		}
+		var err error
+		if b, err = e.newBatch(g, tx); err != nil {
+			return err
+		}
+		if err := fn(b); err != nil {
+			return err
+		}
+		return b.finish()
+	})
+	if err != nil {
+		if b != nil && (b.changed || len(b.seen) > 0) {
+			g.broken = true
+		}
+		return b, err
+	}
+	return b, e.announce(b)
+}
+
+func (e *Engine) newBatch(g *replica, tx Tx) (*batch, error) {
+	b := &batch{
+		e: e, g: g, tx: tx, now: e.now(),
+		seen:    map[peercrypto.Hash]*item{},
+		held:    map[peercrypto.Hash][]*item{},
+		judged:  map[peercrypto.Hash]bool{},
+		touched: map[peercrypto.ID]*subject{},
+		opItems: map[peercrypto.Hash]*item{},
+		bad:     map[peercrypto.Hash]bool{},
+		keepers: map[peercrypto.ID]struct{}{},
+	}
+	if v := g.view.Load(); v != nil {
+		b.rec, b.before, b.state = v.rec, v.state, v.state
+	}
+	u, err := tx.QuarantineUsage(g.id, "")
+	b.waiting = u.Items > 0
+	return b, err
+}
+
+// announce publishes what was committed.
+func (e *Engine) announce(b *batch) error {
+	if b.changed || b.before == nil {
+		if err := b.g.publish(b.rec); err != nil {
+			return err
+		}
+		b.events = append(b.events, GroupChanged{b.g.id}, RendezvousChanged{})
+		e.alarm(b)
+	}
+	if b.committed != nil {
+		b.committed()
+	}
+	if b.shared > 0 || b.changed || b.folded > 0 {
+		position, err := e.lastPosition()
+		if err != nil {
+			return err
+		}
+		b.events = append(b.events, Committed{Group: b.g.id, Position: position, Entries: b.shared})
+	}
+	if len(b.events) > 0 {
+		e.bus.wakeAll()
+		e.bus.publish(b.events...)
+	}
+	if void := len(b.g.ops) - len(b.g.stored); int64(void) > 2*e.cfg.Limits.GroupItems {
+		b.g.broken = true // loads the log without what was evicted
+	}
+	return nil
+}
+
+func (e *Engine) lastPosition() (int64, error) {
+	var position int64
+	err := e.store.View(context.Background(), func(r Reader) error {
+		var err error
+		position, err = r.LastPosition()
+		return err
+	})
+	return position, err
+}
+
+// alarm tells what the evaluation found suspicious since the last state.
+func (e *Engine) alarm(b *batch) {
+	old := map[string]bool{}
+	if b.before != nil {
+		for _, a := range b.before.Alarms() {
+			old[alarmText(a)] = true
+		}
+	}
+	for _, a := range b.state.Alarms() {
+		if text := alarmText(a); !old[text] {
+			b.events = append(b.events, Alarm{Group: b.g.id, Text: text})
+		}
+	}
+}
+
+func alarmText(a group.Alarm) string {
+	names := make([]string, 0, 4)
+	for _, h := range a.Ops[:min(len(a.Ops), 4)] {
+		names = append(names, h.Short())
+	}
+	return fmt.Sprintf("%s: user %s, operations %s", a.Kind, a.UserID.Short(), strings.Join(names, ", "))
+}
+
+// admit takes items through the pipeline until nothing more is released by them.
+func (b *batch) admit(items []*item) error {
+	for len(items) > 0 {
+		var ops, data []*item
+		for _, it := range items {
+			if it.ent.Kind == entry.Operation {
+				ops = append(ops, it)
+			} else {
+				data = append(data, it)
+			}
+		}
+		if err := b.admitOps(ops); err != nil {
+			return err
+		}
+		if err := b.admitData(data); err != nil {
+			return err
+		}
+		if err := b.judge(); err != nil {
+			return err
+		}
+		var err error
+		if items, err = b.release(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish judges, folds and enforces limits.
+func (b *batch) finish() error {
+	if err := b.settle(); err != nil {
+		return err
+	}
+	// What was written locally may be what others waited for.
+	items, err := b.release()
+	if err != nil {
+		return err
+	}
+	if err := b.admit(items); err != nil {
+		return err
+	}
+	if err := b.foldTouched(); err != nil {
+		return err
+	}
+	return b.enforceLimits()
+}
+
+// settle evaluates after operations and judges what they changed.
+func (b *batch) settle() error {
+	if err := b.evaluate(); err != nil {
+		return err
+	}
+	return b.judge()
+}
+
+func (b *batch) admitOps(items []*item) error {
+	// In this order a reference comes before what refers to it.
+	slices.SortFunc(items, func(x, y *item) int { return compareEntries(x.ent, y.ent) })
+	for _, it := range items {
+		if err := b.admitOp(it); err != nil {
+			return err
+		}
+	}
+	return b.evaluate()
+}
+
+func (b *batch) admitOp(it *item) error {
+	if have, ok := b.g.log.Get(it.ent.Hash); ok {
+		return b.knownOp(it, have)
+	}
+	if late, err := b.early(it); late || err != nil {
+		return err
+	}
+	_, err := b.g.add(it.ent)
+	var missing *group.MissingError
+	switch {
+	case err == nil:
+		b.changed = true
+		b.newOps = append(b.newOps, it)
+		b.opItems[it.ent.Hash] = it
+		return nil
+	case errors.As(err, &missing):
+		return b.quarantine(it, missing.Refs)
+	}
+	b.refuse(it, err)
+	return nil
+}
+
+// early defers or refuses what lies ahead of the clock. Only what is sound is remembered.
+func (b *batch) early(it *item) (bool, error) {
+	ahead := it.ent.Modified - b.now
+	switch {
+	case ahead <= maxAhead:
+		return false, nil
+	case ahead > maxDeferred:
+		b.refuse(it, fmt.Errorf("%w: it is dated %d minutes ahead of this device's clock", errAhead, ahead/60_000))
+		return true, nil
+	}
+	if it.ent.Kind == entry.Operation {
+		err := b.g.log.Check(it.ent)
+		var missing *group.MissingError
+		if errors.As(err, &missing) {
+			return true, b.quarantine(it, missing.Refs)
+		}
+		if err != nil {
+			b.refuse(it, err)
+			return true, nil
+		}
+	}
+	return true, b.deferUntil(it, it.ent.Modified-maxAhead)
+}
+
+var errAhead = errors.New("not admitted now")
+
+// knownOp keeps the smaller of two valid signatures, so that replicas export the same bytes.
+func (b *batch) knownOp(it *item, have *entry.Entry) error {
+	b.count(it, &b.result.Known)
+	if it.ent.Signature.Compare(have.Signature) >= 0 {
+		return nil
+	}
+	out, err := b.g.add(it.ent)
+	if err != nil || out != group.Replaced {
+		return nil
+	}
+	b.changed = true
+	if f, ok := b.g.stored[it.ent.Hash]; ok {
+		return b.tx.PutRecord(b.opRecord(it.ent, f, 0))
+	}
+	return nil
+}
+
+func (b *batch) opRecord(ent *entry.Entry, f flags, origin int64) Record {
+	return Record{
+		Ref: Ref{ent.Modified, ent.Hash}, Group: ent.Group, Kind: ent.Kind, Subject: ent.Subject, As: ent.As,
+		Prev: ent.Prev, Dev: b.g.devs[ent.Hash], Seq: ent.Seq, Raw: ent.Raw,
+		Valid: f.valid, Shared: f.valid || f.shared, Origin: origin,
+	}
+}
+
+// evaluate computes the state after new operations, stores them and corrects the flags of the old ones.
+func (b *batch) evaluate() error {
+	if len(b.newOps) == 0 && b.state != nil {
+		return nil
+	}
+	b.g.logMu.Lock()
+	state := b.g.log.State()
+	b.g.logMu.Unlock()
+	old := b.state
+	b.state = state
+	if len(b.g.named) > 0 {
+		if err := b.g.findNamed(b.tx); err != nil {
+			return err
+		}
+	}
+	for _, h := range b.g.ops {
+		if err := b.storeOp(h); err != nil {
+			return err
+		}
+	}
+	b.markJudged(old)
+	b.newOps = b.newOps[:0]
+	return nil
+}
+
+// storeOp brings the store in line with the evaluation of one operation.
+func (b *batch) storeOp(h peercrypto.Hash) error {
+	want := flags{b.state.Valid(h), b.state.Shared(h)}
+	want.shared = want.shared || want.valid
+	is, stored := b.g.stored[h]
+	it := b.opItems[h]
+	if stored && is == want {
+		return nil
+	}
+	if stored {
+		if want.shared && !is.shared {
+			b.shared++
+		}
+		b.g.stored[h] = want
+		return b.tx.SetFlags(h, want.valid, want.shared)
+	}
+	if !want.shared && len(b.g.named) == 0 {
+		if it == nil {
+			return nil // in quarantine already
+		}
+		return b.quarantineVoid(it)
+	}
+	ent, err := b.g.lookup(h)
+	if err != nil {
+		return err
+	}
+	origin := int64(fromQuarantine)
+	if it != nil {
+		origin = it.origin
+		b.count(it, &b.result.Accepted)
+		delete(b.opItems, h)
+	}
+	if it == nil || it.released {
+		if err := b.tx.DeleteQuarantined(peercrypto.Sum(ent.Raw)); err != nil {
+			return err
+		}
+	}
+	if want.shared {
+		b.shared++
+	}
+	b.g.stored[h] = want
+	b.fresh = append(b.fresh, h)
+	return b.tx.PutRecord(b.opRecord(ent, want, origin))
+}
+
+// markJudged finds the grants whose data may be judged differently now.
+func (b *batch) markJudged(old *group.State) {
+	sweeping := false
+	for _, it := range b.newOps {
+		switch it.ent.Op.(type) {
+		case entry.Merge, entry.Policy, entry.Invite, entry.RVKey:
+		default:
+			sweeping = true
+		}
+	}
+	if !sweeping {
+		return
+	}
+	for _, h := range b.g.grants {
+		wasFree := old != nil && old.Free(h)
+		isFree := b.state.Free(h)
+		if wasFree != isFree || !isFree {
+			b.judged[h] = true
+		}
+	}
+}
+
+// count raises n for an item of this call.
+func (b *batch) count(it *item, n *int) {
+	if !it.released {
+		*n++
+	}
+}
+
+func (b *batch) refuse(it *item, err error) {
+	if !errors.Is(err, errAhead) {
+		b.bad[it.ent.Hash] = true
+	}
+	if !it.released {
+		b.result.refuse(it.ent.Hash, err)
+	}
+	b.e.log.Warn("entry refused", "group", b.g.id.Short(), "entry", it.ent.Hash.Short(), "err", err)
+}
+
+func (r *IngestResult) refuse(h peercrypto.Hash, err error) {
+	r.Rejected++
+	if errors.Is(err, entry.ErrUnsound) || errors.Is(err, entry.ErrTooLarge) {
+		r.bad++
+	}
+	if len(r.Errors) < 16 {
+		r.Errors = append(r.Errors, RefusedEntry{h, err})
+	}
+}
+
+// byChain orders data so that an entry comes behind the one before it in its chain, also when both have the same time.
+func byChain(x, y *item) int {
+	return cmp.Or(
+		cmp.Compare(x.ent.Seq, y.ent.Seq),
+		compareEntries(x.ent, y.ent),
+	)
+}

@@ -1,0 +1,108 @@
+package sync
+
+import (
+	"fmt"
+	"slices"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/fold"
+)
+
+// A subject is a document that a batch changes.
+type subject struct {
+	added  []*entry.Entry // valid changes that are new
+	refold bool           // old ones became valid or void
+}
+
+func (b *batch) touch(id peercrypto.ID) *subject {
+	s := b.touched[id]
+	if s == nil {
+		s = &subject{}
+		b.touched[id] = s
+	}
+	return s
+}
+
+// foldTouched brings the documents in line with the valid changes.
+func (b *batch) foldTouched() error {
+	ids := make([]peercrypto.ID, 0, len(b.touched))
+	for id := range b.touched {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids) // versions rise in an order that does not depend on chance
+	for _, id := range ids {
+		if _, err := b.foldSubject(id); err != nil {
+			return fmt.Errorf("folding document %s: %w", id.Short(), err)
+		}
+	}
+	return nil
+}
+
+// foldSubject writes a touched document. The added changes are in the store already.
+func (b *batch) foldSubject(id peercrypto.ID) (Document, error) {
+	work := b.touch(id)
+	slices.SortFunc(work.added, compareEntries)
+	doc, ok, err := b.tx.Document(b.g.id, id)
+	if err != nil {
+		return doc, err
+	}
+	state := fold.NewState(b.g.id, id)
+	last := Ref{}
+	if ok && !work.refold && len(work.added) > 0 && doc.Last.Compare(refOf(work.added[0])) < 0 {
+		if state, err = fold.Restore(b.g.id, id, doc.JSON, doc.Deleted, doc.Modified); err != nil {
+			return doc, err
+		}
+		for _, ent := range work.added {
+			state.Apply(ent.Modified, ent.SubjectDeleted, ent.Changes)
+			last = refOf(ent)
+		}
+	} else if last, err = b.foldAll(state, id, work.added); err != nil {
+		return doc, err
+	}
+	delete(b.touched, id)
+	b.folded++
+	return b.putDocument(id, state, last, ok)
+}
+
+// foldAll folds a subject's stored changes from the beginning. decoded spares decoding those that are at hand.
+func (b *batch) foldAll(state *fold.State, id peercrypto.ID, decoded []*entry.Entry) (last Ref, err error) {
+	at := make(map[peercrypto.Hash]*entry.Entry, len(decoded))
+	for _, ent := range decoded {
+		at[ent.Hash] = ent
+	}
+	err = b.tx.SubjectEntries(b.g.id, id, func(r Record) error {
+		ent := at[r.Hash]
+		if ent == nil {
+			var err error
+			if ent, err = entry.Decode(slices.Clone(r.Raw)); err != nil {
+				return fmt.Errorf("stored entry %s: %w", r.Hash.Short(), err)
+			}
+		}
+		state.Apply(ent.Modified, ent.SubjectDeleted, ent.Changes)
+		last = r.Ref
+		return nil
+	})
+	return last, err
+}
+
+func (b *batch) putDocument(id peercrypto.ID, state *fold.State, last Ref, existed bool) (Document, error) {
+	doc := Document{
+		Group: b.g.id, Subject: id, Modified: state.Modified(), Deleted: state.Deleted(), Last: last,
+	}
+	if !state.Exists() && !state.Deleted() {
+		// Only changes without effect: there is no document, and no tombstone either.
+		if existed {
+			return doc, b.tx.DeleteDocument(b.g.id, id)
+		}
+		return doc, nil
+	}
+	if state.Exists() {
+		doc.Type, doc.JSON = state.Type(), state.JSON()
+	}
+	var err error
+	doc.Version, err = b.tx.PutDocument(doc)
+	return doc, err
+}
+
+func refOf(ent *entry.Entry) Ref { return Ref{ent.Modified, ent.Hash} }

@@ -1,0 +1,266 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
+)
+
+// An Engine keeps the groups of one device. It is safe for concurrent use.
+type Engine struct {
+	cfg      Config
+	store    Store
+	log      *slog.Logger
+	userID   peercrypto.ID
+	deviceID peercrypto.ID
+	genesis  peercrypto.Hash
+
+	// writer is held by the one goroutine that judges and writes. It owns each group's log.
+	writer chan struct{}
+	// next is the number that the next session marks its entries with; written by the holder of mu.
+	next int64
+
+	mu       sync.RWMutex
+	groups   map[peercrypto.ID]*replica
+	joins    map[peercrypto.ID]*pendingJoin
+	sessions map[*Session]struct{}
+	userDoc  []byte
+	closed   bool
+
+	bus    bus
+	wanted wantTable
+	done   chan struct{} // closed by Close
+	active sync.WaitGroup
+}
+
+// Open loads the groups from the store and evaluates them.
+func Open(ctx context.Context, cfg Config) (*Engine, error) {
+	cfg, err := cfg.validate()
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		cfg: cfg, store: cfg.Store, log: cfg.Logger,
+		userID: cfg.Identity.UserID(), deviceID: cfg.Identity.DeviceID(), genesis: cfg.Identity.Genesis.Hash(),
+		writer:   make(chan struct{}, 1),
+		groups:   map[peercrypto.ID]*replica{},
+		joins:    map[peercrypto.ID]*pendingJoin{},
+		sessions: map[*Session]struct{}{},
+		done:     make(chan struct{}),
+	}
+	if err := e.load(ctx); err != nil {
+		return nil, fmt.Errorf("opening the sync engine: %w", err)
+	}
+	if err := e.loadUserDoc(ctx); err != nil {
+		return nil, fmt.Errorf("opening the sync engine: %w", err)
+	}
+	return e, nil
+}
+
+func (e *Engine) load(ctx context.Context) error {
+	return e.store.View(ctx, func(r Reader) error {
+		recs, err := r.Groups()
+		if err != nil {
+			return err
+		}
+		for _, rec := range recs {
+			g, err := loadReplica(r, rec)
+			if err != nil {
+				return fmt.Errorf("loading group %s: %w", rec.ID.Short(), err)
+			}
+			e.groups[rec.ID] = g
+		}
+		return e.loadJoins(r)
+	})
+}
+
+// Close ends sessions, watches and subscriptions and waits for them. It does not close the store.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	if !e.closed {
+		e.closed = true
+		close(e.done)
+	}
+	e.mu.Unlock()
+	e.active.Wait()
+	e.bus.close()
+	return nil
+}
+
+// enter counts a call that Close waits for. The caller calls e.active.Done when err is nil.
+func (e *Engine) enter() error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.closed {
+		return ErrClosed
+	}
+	e.active.Add(1)
+	return nil
+}
+
+// lock makes the caller the writer.
+func (e *Engine) lock(ctx context.Context) error {
+	select {
+	case e.writer <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.done:
+		return ErrClosed
+	}
+}
+
+func (e *Engine) unlock() { <-e.writer }
+
+func (e *Engine) now() int64 { return e.cfg.Now().UnixMilli() }
+
+// UserID is the id of the own user.
+func (e *Engine) UserID() peercrypto.ID { return e.userID }
+
+// DeviceID is the id of the own device.
+func (e *Engine) DeviceID() peercrypto.ID { return e.deviceID }
+
+// replica returns a group that is stored here.
+func (e *Engine) replica(id peercrypto.ID) (*replica, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.closed {
+		return nil, ErrClosed
+	}
+	if g := e.groups[id]; g != nil {
+		return g, nil
+	}
+	return nil, fmt.Errorf("group %s: %w", id.Short(), ErrNotFound)
+}
+
+func (e *Engine) replicas() []*replica {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	out := make([]*replica, 0, len(e.groups))
+	for _, g := range e.groups {
+		out = append(out, g)
+	}
+	return out
+}
+
+// joined returns a group in which this user is an active member with at least that role.
+func (e *Engine) joined(id peercrypto.ID, needs entry.Role) (*replica, error) {
+	g, err := e.replica(id)
+	if err != nil {
+		return nil, err
+	}
+	return g, e.mayWrite(g.view.Load(), needs)
+}
+
+func (e *Engine) mayWrite(v *view, needs entry.Role) error {
+	m, member := v.state.Member(e.userID)
+	switch {
+	case !v.rec.Joined || v.rec.Left || !member:
+		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrNotMember)
+	case v.state.Deleted():
+		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrDeleted)
+	case !m.Role.AtLeast(needs) && needs == entry.Admin:
+		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrNotAdmin)
+	case !m.Role.AtLeast(needs):
+		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrReadOnly)
+	}
+	return nil
+}
+
+// shares tells whether a group may be synced with a user: both are active members and this one consented.
+func (e *Engine) shares(v *view, user peercrypto.ID) bool {
+	if !v.rec.Joined || v.rec.Left {
+		return false
+	}
+	if _, ok := v.state.Member(e.userID); !ok {
+		return false
+	}
+	_, ok := v.state.Member(user)
+	return ok
+}
+
+// Admits tells what a user may do in a session with this device.
+func (e *Engine) Admits(user peercrypto.ID) Admission {
+	if user == e.userID {
+		return AdmitMember
+	}
+	open := false
+	now := e.now()
+	for _, g := range e.replicas() {
+		v := g.view.Load()
+		if e.shares(v, user) {
+			return AdmitMember
+		}
+		if _, ok := v.state.Member(user); ok && v.rec.Left {
+			return AdmitMember // to be told that this user left
+		}
+		open = open || e.welcomes(v, user, now)
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if open || len(e.joins) > 0 {
+		return AdmitJoinOnly
+	}
+	return AdmitNone
+}
+
+// welcomes tells whether a stranger may come for a group: it is open for somebody, or for this user, whose consent it waits for.
+func (e *Engine) welcomes(v *view, user peercrypto.ID, now int64) bool {
+	if !v.rec.Joined || v.rec.Left || v.state.Deleted() {
+		return false
+	}
+	if _, ok := v.state.Member(e.userID); !ok {
+		return false
+	}
+	_, added := v.added[user]
+	return added || len(v.state.Invites(now)) > 0
+}
+
+// Rendezvous lists the topics on which this device wants to meet others.
+func (e *Engine) Rendezvous() []Rendezvous {
+	out := []Rendezvous{{Key: peercrypto.PersonalRendezvousKey(e.cfg.Identity.User), Announce: true}}
+	now := e.now()
+	for _, g := range e.replicas() {
+		v := g.view.Load()
+		if !e.shares(v, e.userID) || v.state.Deleted() {
+			continue
+		}
+		for _, k := range v.state.RendezvousKeys() {
+			out = append(out, Rendezvous{Key: k.Key, Announce: k.Announce, Group: v.rec.ID})
+		}
+		for _, inv := range v.state.Invites(now) {
+			out = append(out, inviteTopic(v.rec.ID, inv.IPK, false))
+		}
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for id, j := range e.joins {
+		if now < j.inv.Expires {
+			out = append(out, inviteTopic(id, j.key().Public(), true))
+		}
+	}
+	return out
+}
+
+func inviteTopic(group peercrypto.ID, ipk peercrypto.PublicKey, joining bool) Rendezvous {
+	return Rendezvous{
+		Key: peercrypto.InviteRendezvousKey(ipk), Announce: true, Group: group,
+		Invite: &InviteInfo{IPK: ipk, EnvSalt: peercrypto.InviteEnvelopeKey(ipk), Joining: joining},
+	}
+}
+
+// errAborted makes a transaction have no effect without being an error for the caller.
+var errAborted = errors.New("nothing to write")
+
+const (
+	// maxAhead is how far ahead of the clock an entry may be written or counted.
+	maxAhead = int64(time.Minute / time.Millisecond)
+	// maxDeferred is how far ahead an entry may be to be remembered at all.
+	maxDeferred = int64(24 * time.Hour / time.Millisecond)
+)

@@ -1,0 +1,215 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/group"
+)
+
+// Ingest takes entries of a group from another device. It returns after the durable commit. What can be stored is stored even if other
+// entries of the call are refused; the error tells only what concerns all of them: the sender is no member, or the store failed.
+func (e *Engine) Ingest(ctx context.Context, from Peer, group peercrypto.ID, raws [][]byte) (IngestResult, error) {
+	return e.ingest(ctx, from.UserID, group, raws, fromQuarantine)
+}
+
+func (e *Engine) ingest(ctx context.Context, from, id peercrypto.ID, raws [][]byte, origin int64) (IngestResult, error) {
+	if err := e.enter(); err != nil {
+		return IngestResult{}, err
+	}
+	defer e.active.Done()
+	g, err := e.replica(id)
+	if err != nil || !e.shares(g.view.Load(), from) {
+		return IngestResult{}, fmt.Errorf("entries of group %s from user %s: %w", id.Short(), from.Short(), ErrNotAdmitted)
+	}
+	var res IngestResult
+	items := e.decodeAll(id, raws, &res)
+	if items, err = e.skipKnown(ctx, items, &res); err != nil {
+		return res, fmt.Errorf("taking entries of group %s: %w", id.Short(), err)
+	}
+	for _, it := range items {
+		it.from, it.origin = from, origin
+	}
+	// Operations first: data of the same call may need them.
+	for _, kind := range []entry.Kind{entry.Operation, entry.Data} {
+		part := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.ent.Kind != kind })
+		if len(part) == 0 {
+			continue
+		}
+		if err := e.ingestPart(ctx, g, part, &res); err != nil {
+			return res, fmt.Errorf("taking entries of group %s: %w", id.Short(), err)
+		}
+	}
+	return res, nil
+}
+
+func (e *Engine) ingestPart(ctx context.Context, g *replica, items []*item, res *IngestResult) error {
+	items, bad, err := e.verifyAll(ctx, g, items, res)
+	if err != nil || len(items) == 0 {
+		return err
+	}
+	if err := e.lock(ctx); err != nil {
+		return err
+	}
+	defer e.unlock()
+	b, err := e.update(ctx, g, func(b *batch) error {
+		b.result, b.bad = *res, bad
+		return b.admit(items)
+	})
+	if err != nil {
+		return err
+	}
+	*res = b.result
+	return nil
+}
+
+// parallel calls fn for 0 … n-1 on all workers.
+func (e *Engine) parallel(n int, fn func(i int)) {
+	workers := min(e.cfg.Limits.Workers, n, 4*runtime.GOMAXPROCS(0))
+	if workers <= 1 || n < 8 {
+		for i := range n {
+			fn(i)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < n; i += workers {
+				fn(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// decodeAll decodes and hashes.
+func (e *Engine) decodeAll(id peercrypto.ID, raws [][]byte, res *IngestResult) []*item {
+	items := make([]*item, len(raws))
+	errs := make([]error, len(raws))
+	e.parallel(len(raws), func(i int) {
+		ent, err := entry.Decode(raws[i])
+		switch {
+		case err != nil:
+			errs[i] = err
+		case ent.Group != id:
+			errs[i] = entry.Unsound("it belongs to another group")
+		default:
+			items[i] = &item{ent: ent}
+		}
+	})
+	for _, err := range errs {
+		if err != nil {
+			res.refuse(peercrypto.Hash{}, err)
+			e.log.Warn("entry refused", "group", id.Short(), "err", err)
+		}
+	}
+	return slices.DeleteFunc(items, func(it *item) bool { return it == nil })
+}
+
+// skipKnown leaves out entries that are stored with the same bytes, before anything is verified.
+func (e *Engine) skipKnown(ctx context.Context, items []*item, res *IngestResult) ([]*item, error) {
+	hashes := make([]peercrypto.Hash, len(items))
+	for i, it := range items {
+		hashes[i] = it.ent.Hash
+	}
+	err := e.store.View(ctx, func(r Reader) error {
+		has, err := r.Has(hashes)
+		if err != nil {
+			return err
+		}
+		for i, it := range items {
+			if !has[i] {
+				continue
+			}
+			rec, ok, err := r.Record(it.ent.Hash)
+			if err != nil {
+				return err
+			}
+			// A twin with another signature goes on: the smaller one is kept.
+			if ok && string(rec.Raw) == string(it.ent.Raw) {
+				items[i] = nil
+				res.Known++
+			}
+		}
+		return nil
+	})
+	return slices.DeleteFunc(items, func(it *item) bool { return it == nil }), err
+}
+
+// verifyAll checks in parallel what needs no lock. Data whose references are all known is sound afterwards, or refused; the rest is
+// left to the batch. For operations it derives the ids that they claim, which are then at hand.
+func (e *Engine) verifyAll(ctx context.Context, g *replica, items []*item, res *IngestResult) (left []*item, bad map[peercrypto.Hash]bool, err error) {
+	prevs, err := e.prevRefs(ctx, items)
+	if err != nil {
+		return nil, nil, err
+	}
+	errs := make([]error, len(items))
+	g.logMu.RLock()
+	e.parallel(len(items), func(i int) {
+		it := items[i]
+		switch op := it.ent.Op.(type) {
+		case nil:
+			errs[i] = group.CheckData(g.log, it.ent, prevs[it.ent.Prev])
+			it.sound = errs[i] == nil
+		case entry.Add:
+			if it.ent.VerifySignature(g.keyOf(it.ent.As)) {
+				_ = op.User.ID() // cached
+			}
+		}
+	})
+	g.logMu.RUnlock()
+	bad = map[peercrypto.Hash]bool{}
+	for i, it := range items {
+		if it.ent.Kind == entry.Data && isUnsound(errs[i]) {
+			bad[it.ent.Hash] = true
+			res.refuse(it.ent.Hash, errs[i])
+			e.log.Warn("entry refused", "group", g.id.Short(), "entry", it.ent.Hash.Short(), "err", errs[i])
+			continue
+		}
+		left = append(left, it)
+	}
+	return left, bad, nil
+}
+
+// prevRefs finds the entries before these in their chains, in the store or among them. An entry is only taken as sound because of one among
+// them when that one turns out sound too: the batch looks for it again.
+func (e *Engine) prevRefs(ctx context.Context, items []*item) (map[peercrypto.Hash]*group.DataRef, error) {
+	refs := make(map[peercrypto.Hash]*group.DataRef, len(items))
+	for _, it := range items {
+		if it.ent.Kind == entry.Data {
+			ref := it.ref()
+			refs[it.ent.Hash] = &ref
+		}
+	}
+	err := e.store.View(ctx, func(r Reader) error {
+		for _, it := range items {
+			if it.ent.Kind != entry.Data || it.ent.Seq == 0 || refs[it.ent.Prev] != nil {
+				continue
+			}
+			rec, ok, err := r.Record(it.ent.Prev)
+			if err != nil {
+				return err
+			}
+			if ok && rec.Kind == entry.Data {
+				refs[rec.Hash] = &group.DataRef{Hash: rec.Hash, Prev: rec.Prev, As: rec.As, Seq: rec.Seq}
+			}
+		}
+		return nil
+	})
+	return refs, err
+}
+
+func isUnsound(err error) bool {
+	if err == nil {
+		return false
+	}
+	var missing *group.MissingError
+	return !errors.As(err, &missing)
+}

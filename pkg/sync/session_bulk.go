@@ -1,0 +1,435 @@
+package sync
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/recon"
+)
+
+const (
+	// maxJobs is how many jobs wait before loop stops making new ones.
+	maxJobs = 2_048
+	// chunkRecords and chunkBytes bound what is read in one transaction.
+	chunkRecords = 512
+	chunkBytes   = 512 << 10
+	// ingestBytes is about how much is taken in with one transaction.
+	ingestBytes = 1 << 20
+)
+
+// A job is something to be sent on the bulk lane. Exactly one of the fields behind group is used.
+type job struct {
+	group  peercrypto.ID
+	pushed *recon.Send // with kind
+	kind   entry.Kind
+	hashes []peercrypto.Hash // answer to WANT
+	raws   [][]byte          // told also when the group is not shared any more
+	log    bool              // the whole log, with flags
+	flags  uint64
+	marked *markFrame // MARKED: the digest is taken when its turn comes
+	mark   *markFrame
+}
+
+// A jobQueue is what is to be sent and the credit for it. Loop adds, the bulk writer takes, the reader tells what was acknowledged.
+type jobQueue struct {
+	mu     sync.Mutex
+	cond   *sync.Cond
+	queue  []job
+	closed bool
+
+	sent, ackedBytes int64 // ENTRIES and LOG frames
+	got, processed   int64 // the same of the other side
+}
+
+func (q *jobQueue) init() { q.cond = sync.NewCond(&q.mu) }
+
+func (q *jobQueue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.cond.Broadcast()
+}
+
+func (q *jobQueue) add(jobs ...job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue = append(q.queue, jobs...)
+	q.cond.Broadcast()
+}
+
+func (q *jobQueue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.queue)
+}
+
+// drop removes the jobs of a group.
+func (q *jobQueue) drop(group peercrypto.ID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue = slices.DeleteFunc(q.queue, func(j job) bool { return j.group == group && j.raws == nil })
+}
+
+// take waits for a job.
+func (q *jobQueue) take() (job, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.queue) == 0 && !q.closed {
+		q.cond.Wait()
+	}
+	if q.closed {
+		return job{}, false
+	}
+	j := q.queue[0]
+	q.queue[0] = job{}
+	q.queue = q.queue[1:]
+	return j, true
+}
+
+// cost is what a frame counts in credit: at least 1 KiB, so that the window also bounds the number of frames.
+func cost(frame int) int64 { return max(int64(frame), 1<<10) }
+
+// spend waits for credit for a frame.
+func (q *jobQueue) spend(size int64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.sent > q.ackedBytes && q.sent-q.ackedBytes+size > window && !q.closed {
+		q.cond.Wait()
+	}
+	q.sent += size
+	return !q.closed
+}
+
+// acked takes an ACK; it tells whether it can be right.
+func (q *jobQueue) acked(total int64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if total > q.sent || total < q.ackedBytes {
+		return false
+	}
+	q.ackedBytes = total
+	q.cond.Broadcast()
+	return true
+}
+
+// received counts a frame of the other side and returns how much of it is not processed.
+func (q *jobQueue) received(size int64) int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.got += size
+	return q.got - q.processed
+}
+
+// done counts processed bytes and returns the total for the ACK.
+func (q *jobQueue) done(size int64) int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.processed += size
+	return q.processed
+}
+
+// writeBulk does the jobs.
+func (s *Session) writeBulk(ctx context.Context) error {
+	for {
+		j, ok := s.jobs.take()
+		if !ok {
+			return ctx.Err()
+		}
+		if err := s.do(ctx, j); err != nil {
+			return err
+		}
+		if n := s.jobs.len(); n == 0 || n == maxJobs/2 {
+			poke(s.wake)
+		}
+	}
+}
+
+func (s *Session) do(ctx context.Context, j job) error {
+	switch {
+	case j.mark != nil:
+		return s.send(ctx, Bulk, j.mark.encode(frameMark))
+	case j.marked != nil:
+		return s.sendMarked(ctx, *j.marked)
+	case j.raws != nil:
+		return s.sendEntries(ctx, j.group, j.raws)
+	case j.log:
+		return s.sendLog(ctx, j)
+	case j.hashes != nil:
+		return s.sendHashes(ctx, j)
+	}
+	return s.sendRange(ctx, Scope{j.group, j.kind}, *j.pushed)
+}
+
+func (s *Session) sendMarked(ctx context.Context, f markFrame) error {
+	var sum Summary
+	err := s.e.store.View(ctx, func(r Reader) error {
+		var err error
+		sum, err = r.Summary(f.scope, Ref{}, endRef)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	f.digest = s.digest(sum)
+	return s.send(ctx, Bulk, f.encode(frameMarked))
+}
+
+// mayTell tells whether entries of a group may go to the other device now.
+func (s *Session) mayTell(group peercrypto.ID, kind entry.Kind) bool {
+	g, err := s.e.replica(group)
+	if err != nil {
+		return false
+	}
+	v := g.view.Load()
+	if s.e.shares(v, s.peer.UserID) {
+		return true
+	}
+	_, member := v.state.Member(s.peer.UserID)
+	return v.rec.Left && member && kind == entry.Operation
+}
+
+// sendRange sends what the other side lacks, oldest first, in pages of bounded size.
+func (s *Session) sendRange(ctx context.Context, scope Scope, p recon.Send) error {
+	lo, hi := Ref{p.Lo.Modified, p.Lo.Hash}, Ref{p.Hi.Modified, p.Hi.Hash}
+	if p.Only != nil {
+		hashes := make([]peercrypto.Hash, len(p.Only))
+		for i, ref := range p.Only {
+			hashes[i] = ref.Hash
+		}
+		return s.sendHashes(ctx, job{group: scope.Group, hashes: hashes})
+	}
+	for more := true; more; {
+		var chunk []Record
+		size := 0
+		err := s.e.store.View(ctx, func(r Reader) error {
+			chunk, size, more = nil, 0, false
+			return r.Shared(scope, lo, hi, func(rec Record) (bool, error) {
+				if len(chunk) == chunkRecords || size > chunkBytes {
+					lo, more = rec.Ref, true
+					return false, nil
+				}
+				rec.Raw = slices.Clone(rec.Raw)
+				size += len(rec.Raw)
+				chunk = append(chunk, rec)
+				return true, nil
+			})
+		})
+		if err != nil {
+			return fmt.Errorf("reading entries of group %s: %w", scope.Group.Short(), err)
+		}
+		if !s.mayTell(scope.Group, scope.Kind) {
+			return nil
+		}
+		if err := s.sendRecords(ctx, scope.Group, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendRecords sends records so that one comes behind the one before it in its chain also where both have the same time.
+func (s *Session) sendRecords(ctx context.Context, group peercrypto.ID, recs []Record) error {
+	slices.SortFunc(recs, func(a, b Record) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Modified, b.Modified), cmp.Compare(a.Seq, b.Seq), a.Compare(b.Ref))
+	})
+	raws := make([][]byte, len(recs))
+	for i, r := range recs {
+		raws[i] = r.Raw
+	}
+	return s.sendEntries(ctx, group, raws)
+}
+
+func (s *Session) sendEntries(ctx context.Context, group peercrypto.ID, raws [][]byte) error {
+	return s.pack(raws, func(part [][]byte, _, _ bool) error {
+		return s.spendAndSend(ctx, entriesFrame{group: group, raws: part}.encode(frameEntries), len(part))
+	})
+}
+
+func (s *Session) spendAndSend(ctx context.Context, frame []byte, entries int) error {
+	if !s.jobs.spend(cost(len(frame))) {
+		return ctx.Err()
+	}
+	s.counters.entriesOut.Add(int64(entries))
+	return s.send(ctx, Bulk, frame)
+}
+
+// pack calls fn with parts that fit into a frame.
+func (s *Session) pack(raws [][]byte, fn func(part [][]byte, first, last bool) error) error {
+	for start := 0; start < len(raws); {
+		end, size := start, 64
+		for end < len(raws) && (end == start || size+len(raws[end])+4 <= softFrame) {
+			size += len(raws[end]) + 4
+			end++
+		}
+		if err := fn(raws[start:end], start == 0, end == len(raws)); err != nil {
+			return err
+		}
+		start = end
+	}
+	return nil
+}
+
+// sendHashes sends entries by hash, and NOTFOUND for those that are not shared here.
+func (s *Session) sendHashes(ctx context.Context, j job) error {
+	for part := range slices.Chunk(j.hashes, 256) {
+		var recs []Record
+		var missing []peercrypto.Hash
+		err := s.e.store.View(ctx, func(r Reader) error {
+			for _, h := range part {
+				rec, ok, err := r.Record(h)
+				if err != nil {
+					return err
+				}
+				if !ok || rec.Group != j.group || !rec.Shared || !s.mayTell(j.group, rec.Kind) {
+					missing = append(missing, h)
+					continue
+				}
+				rec.Raw = slices.Clone(rec.Raw)
+				recs = append(recs, rec)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("reading entries of group %s: %w", j.group.Short(), err)
+		}
+		if len(missing) > 0 {
+			s.tell(hashFrame{j.group, missing}.encode(frameNotFound))
+		}
+		if err := s.sendRecords(ctx, j.group, recs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendLog sends all operations of a group.
+func (s *Session) sendLog(ctx context.Context, j job) error {
+	if j.flags&flagOffer == 0 && !s.mayTell(j.group, entry.Operation) {
+		return nil
+	}
+	var raws [][]byte
+	err := s.e.store.View(ctx, func(r Reader) error {
+		return r.Shared(Scope{j.group, entry.Operation}, Ref{}, endRef, func(rec Record) (bool, error) {
+			raws = append(raws, slices.Clone(rec.Raw))
+			return true, nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("reading the log of group %s: %w", j.group.Short(), err)
+	}
+	return s.pack(raws, func(part [][]byte, first, last bool) error {
+		f := entriesFrame{group: j.group, flags: j.flags, raws: part}
+		if first {
+			f.flags |= flagFirst
+		}
+		if last {
+			f.flags |= flagLast
+		}
+		return s.spendAndSend(ctx, f.encode(frameLog), len(part))
+	})
+}
+
+// Notes of the ingester.
+type (
+	noteIngested struct {
+		group peercrypto.ID
+		res   IngestResult
+	}
+	noteMark struct {
+		t frameType
+		f markFrame
+	}
+)
+
+// ingestAll takes in what comes on the bulk lane.
+func (s *Session) ingestAll(ctx context.Context) error {
+	var held *bulkFrame // read ahead
+	logs := logCollector{s: s, parts: map[peercrypto.ID]*logPart{}}
+	bad := 0
+	for {
+		f, err := s.nextBulk(ctx, &held)
+		if err != nil {
+			return err
+		}
+		switch body := f.body.(type) {
+		case markFrame:
+			s.note(ctx, noteMark{f.t, body})
+			continue
+		case entriesFrame:
+			size := f.size
+			if f.t == frameLog {
+				err = logs.add(ctx, body)
+			} else {
+				var res IngestResult
+				raws, more := s.gather(body, &held)
+				size += more
+				res, err = s.takeIn(ctx, body.group, raws)
+				if bad += res.bad; res.Accepted > 0 {
+					bad = 0
+				}
+			}
+			if err != nil {
+				return err
+			}
+			s.tell(encodeAck(s.jobs.done(size)))
+			if bad >= s.e.cfg.Limits.BadEntries {
+				return fmt.Errorf("%w (%d)", ErrBadEntries, bad)
+			}
+		}
+	}
+}
+
+func (s *Session) nextBulk(ctx context.Context, held **bulkFrame) (bulkFrame, error) {
+	if f := *held; f != nil {
+		*held = nil
+		return *f, nil
+	}
+	select {
+	case f := <-s.inbox:
+		return f, nil
+	case <-ctx.Done():
+		return bulkFrame{}, ctx.Err()
+	}
+}
+
+// gather adds frames of the same group that are there already: one transaction for all of them.
+func (s *Session) gather(first entriesFrame, held **bulkFrame) (raws [][]byte, size int64) {
+	raws = first.raws
+	for size < ingestBytes {
+		select {
+		case f := <-s.inbox:
+			body, ok := f.body.(entriesFrame)
+			if !ok || f.t != frameEntries || body.group != first.group {
+				*held = &f
+				return raws, size
+			}
+			raws = append(raws, body.raws...)
+			size += f.size
+		default:
+			return raws, size
+		}
+	}
+	return raws, size
+}
+
+// takeIn ingests; entries of a group that is not shared are dropped.
+func (s *Session) takeIn(ctx context.Context, group peercrypto.ID, raws [][]byte) (IngestResult, error) {
+	s.counters.entriesIn.Add(int64(len(raws)))
+	res, err := s.e.ingest(ctx, s.peer.UserID, group, raws, s.number)
+	if errors.Is(err, ErrNotAdmitted) {
+		s.e.log.Info("entries dropped: the group is not shared with their sender",
+			"group", group.Short(), "user", s.peer.UserID.Short(), "entries", len(raws))
+		return IngestResult{}, nil
+	}
+	if err != nil {
+		return res, err
+	}
+	s.note(ctx, noteIngested{group, res})
+	return res, nil
+}
