@@ -25,7 +25,7 @@ const patience = 30 * time.Second
 var testTag = peercrypto.Tag{1, 2, 3}
 
 type device struct {
-	t      *testing.T
+	t      testing.TB
 	id     peercrypto.Identity
 	link   *link.Link
 	stop   func() // ends Run and waits
@@ -35,7 +35,7 @@ type device struct {
 	admits int
 }
 
-func testIdentity(t *testing.T) (peercrypto.Identity, []byte) {
+func testIdentity(t testing.TB) (peercrypto.Identity, []byte) {
 	t.Helper()
 	id, _, err := peercrypto.NewIdentity(time.Now())
 	if err != nil {
@@ -56,13 +56,13 @@ func logger() *slog.Logger {
 }
 
 // startDevice runs a device with testTag, with the changes of mod.
-func startDevice(t *testing.T, url string, mod func(*link.Config)) *device {
+func startDevice(t testing.TB, url string, mod func(*link.Config)) *device {
 	t.Helper()
 	id, doc := testIdentity(t)
 	return startIdentity(t, url, id, doc, mod)
 }
 
-func startIdentity(t *testing.T, url string, id peercrypto.Identity, doc []byte, mod func(*link.Config)) *device {
+func startIdentity(t testing.TB, url string, id peercrypto.Identity, doc []byte, mod func(*link.Config)) *device {
 	t.Helper()
 	d := &device{t: t, id: id, fresh: make(chan struct{})}
 	cfg := link.Config{
@@ -158,7 +158,7 @@ func count[E link.Event](d *device, match func(E) bool) int {
 	return n
 }
 
-func testContext(t *testing.T) context.Context {
+func testContext(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
@@ -166,7 +166,7 @@ func testContext(t *testing.T) context.Context {
 }
 
 // connect dials from a to b and returns both ends.
-func connect(t *testing.T, a, b *device) (ac, bc *link.Conn) {
+func connect(t testing.TB, a, b *device) (ac, bc *link.Conn) {
 	t.Helper()
 	a.sees(b)
 	ac, err := a.link.Dial(testContext(t), b.deviceID())
@@ -178,7 +178,7 @@ func connect(t *testing.T, a, b *device) (ac, bc *link.Conn) {
 }
 
 // eventually waits for a condition that has no event.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if ok() {
@@ -188,7 +188,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Fatalf("%s: did not happen", what)
 }
 
-func wantErr(t *testing.T, err, want error) {
+func wantErr(t testing.TB, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Fatalf("error %v, want %v", err, want)

@@ -11,7 +11,6 @@ import (
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer/link"
-	"github.com/peersignal/peersignal/pkg/wire"
 )
 
 func TestConnectBothWays(t *testing.T) {
@@ -167,7 +166,6 @@ func TestGlare(t *testing.T) {
 	a, b := startDevice(t, r.url(), nil), startDevice(t, r.url(), nil)
 	a.sees(b)
 	b.sees(a)
-	lower := a.deviceID() < b.deviceID()
 	for round := range 12 {
 		type result struct {
 			c   *link.Conn
@@ -196,7 +194,6 @@ func TestGlare(t *testing.T) {
 		if n, m := len(a.link.Conns()), len(b.link.Conns()); n != 1 || m != 1 {
 			t.Fatalf("round %d: %d and %d connections", round, n, m)
 		}
-		_ = lower
 		_ = ra.c.Close("next round")
 		eventually(t, "end of round", func() bool { return len(a.link.Conns())+len(b.link.Conns()) == 0 })
 	}
@@ -273,5 +270,4 @@ func TestServerRestart(t *testing.T) {
 	if ac.Err() != nil || len(a.link.Conns()) != 1 {
 		t.Error("the connection did not survive")
 	}
-	_ = wire.Version
 }

@@ -18,7 +18,7 @@ import (
 // relay is a signaling server that does what it is told to: honest by default,
 // with hooks to lie.
 type relay struct {
-	t    *testing.T
+	t    testing.TB
 	http *httptest.Server
 	// pass is called for each envelope before it is relayed; what it returns is
 	// sent instead.
@@ -42,7 +42,7 @@ type relaySession struct {
 	wmu  sync.Mutex
 }
 
-func newRelay(t *testing.T) *relay {
+func newRelay(t testing.TB) *relay {
 	t.Helper()
 	r := &relay{t: t, sessions: make(map[peercrypto.ID]*relaySession)}
 	r.http = httptest.NewServer(http.HandlerFunc(r.serve))

@@ -102,7 +102,7 @@ func TestAuthForwarded(t *testing.T) {
 			return
 		}
 		defer func() { _ = in.CloseNow() }()
-		out, _, err := websocket.Dial(r.Context(), "ws"+strings.TrimPrefix(realURL, "http")+wire.Path, //nolint:bodyclose // see the library
+		out, _, err := websocket.Dial(r.Context(), "ws"+strings.TrimPrefix(realURL, "http")+wire.Path,
 			&websocket.DialOptions{Subprotocols: []string{wire.Subprotocol}})
 		if err != nil {
 			t.Error(err)
