@@ -15,8 +15,10 @@ var (
 	runs     = flag.Int("histories", 0, "number of random histories instead of the default")
 )
 
-// eachSeed runs fn with rising seeds.
+// eachSeed runs fn with rising seeds. The defaults are for every day: after a
+// change of the rules run some thousands with -histories.
 func eachSeed(t *testing.T, count int, fn func(t *testing.T, rng *rand.Rand)) {
+	t.Parallel()
 	if *runs > 0 {
 		count = *runs
 	}
@@ -35,7 +37,7 @@ func eachSeed(t *testing.T, count int, fn func(t *testing.T, rng *rand.Rand)) {
 // TestOneSolution enumerates every assignment for small histories: exactly one
 // agrees with the rules, and it is what evaluation gives.
 func TestOneSolution(t *testing.T) {
-	eachSeed(t, 400, func(t *testing.T, rng *rand.Rand) {
+	eachSeed(t, 250, func(t *testing.T, rng *rand.Rand) {
 		h := newHistory(t, rng, 2+rng.IntN(2), 5+rng.IntN(8))
 		o := newOracle(h.ops)
 		solutions := o.solutions()
@@ -50,7 +52,7 @@ func TestOneSolution(t *testing.T) {
 // TestAgreesWithRules checks larger histories against the rules without
 // enumeration.
 func TestAgreesWithRules(t *testing.T) {
-	eachSeed(t, 60, func(t *testing.T, rng *rand.Rand) {
+	eachSeed(t, 30, func(t *testing.T, rng *rand.Rand) {
 		h := newHistory(t, rng, 2+rng.IntN(4), 20+rng.IntN(44))
 		o := newOracle(h.ops)
 		var valid uint64
@@ -109,7 +111,7 @@ func dataOf(changes []*entry.Entry, as hash) (of []*entry.Entry, refs []group.Da
 
 // TestOrderDoesNotMatter delivers the same set in many orders, with doubles.
 func TestOrderDoesNotMatter(t *testing.T) {
-	eachSeed(t, 25, func(t *testing.T, rng *rand.Rand) {
+	eachSeed(t, 12, func(t *testing.T, rng *rand.Rand) {
 		h := newHistory(t, rng, 2+rng.IntN(4), 15+rng.IntN(45))
 		want := dump(h.log.State(), h.ops)
 		for range 3 {
@@ -124,7 +126,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 // TestSharedIsEnough evaluates only what travels: everything that is shared is
 // judged as before, and the same is shared.
 func TestSharedIsEnough(t *testing.T) {
-	eachSeed(t, 150, func(t *testing.T, rng *rand.Rand) {
+	eachSeed(t, 60, func(t *testing.T, rng *rand.Rand) {
 		h := newHistory(t, rng, 2+rng.IntN(4), 8+rng.IntN(50))
 		all := h.log.State()
 		ops, data := sharedOf(all, h.ops, h.changes)
@@ -157,7 +159,7 @@ func sharedOf(s *group.State, ops, changes []*entry.Entry) (sharedOps, sharedDat
 // TestReplicasConverge gives two replicas different parts and lets each send
 // the other what it shares until both share the same: then all else is equal.
 func TestReplicasConverge(t *testing.T) {
-	eachSeed(t, 150, func(t *testing.T, rng *rand.Rand) {
+	eachSeed(t, 50, func(t *testing.T, rng *rand.Rand) {
 		h := newHistory(t, rng, 2+rng.IntN(4), 10+rng.IntN(50))
 		a, b := h.part(), h.part()
 		for range 20 {

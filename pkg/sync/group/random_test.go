@@ -89,8 +89,9 @@ func (h *history) gossip() {
 // dropped.
 func (h *history) step(r *replica) {
 	var grants, all []*entry.Entry
+	state := h.log.State()
 	for _, e := range h.ops {
-		p, ok := h.log.State().Principal(e.Hash)
+		p, ok := state.Principal(e.Hash)
 		if !ok || !r.known[e.Hash] {
 			continue
 		}
@@ -120,7 +121,10 @@ func (h *history) step(r *replica) {
 	if reason != "" {
 		return
 	}
-	h.keep(e)
+	if err := h.log.Restore(e); err != nil { // Check has proved it
+		h.t.Fatal(err)
+	}
+	h.ops = append(h.ops, e)
 	r.known[e.Hash] = true
 }
 
