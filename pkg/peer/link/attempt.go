@@ -87,7 +87,11 @@ func (a *attempt) transport() *transport {
 // negotiate brings the attempt to an authenticated connection.
 func (a *attempt) negotiate() (*Conn, error) {
 	l := a.link
-	ctx, cancel := context.WithTimeoutCause(a.ctx, l.cfg.DialTimeout+connectTimeout, ErrICEFailed)
+	limit := connectTimeout
+	if a.outgoing {
+		limit += l.cfg.DialTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(a.ctx, limit, ErrICEFailed)
 	defer cancel()
 	api, err := newAPI(l.cfg.AllowLoopback, l.cfg.ICETransport)
 	if err != nil {

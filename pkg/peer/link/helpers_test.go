@@ -35,7 +35,27 @@ type device struct {
 	admits int
 }
 
+// testIdentity returns one of a few identities in turn: no test needs more, and
+// making one is slow.
 func testIdentity(t testing.TB) (peercrypto.Identity, []byte) {
+	t.Helper()
+	i := turn % len(pool)
+	turn++
+	if pool[i].doc == nil {
+		pool[i].id, pool[i].doc = newIdentity(t)
+	}
+	return pool[i].id, pool[i].doc
+}
+
+var (
+	pool [6]struct {
+		id  peercrypto.Identity
+		doc []byte
+	}
+	turn int
+)
+
+func newIdentity(t testing.TB) (peercrypto.Identity, []byte) {
 	t.Helper()
 	id, _, err := peercrypto.NewIdentity(time.Now())
 	if err != nil {

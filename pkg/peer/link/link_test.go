@@ -222,6 +222,7 @@ func TestDialErrors(t *testing.T) {
 		c.Admit = func(context.Context, link.Remote) error { return errors.New("no") }
 	})
 	ctx := testContext(t)
+	published(t, a)
 	_, err := a.link.Dial(ctx, peercrypto.NewID(time.Now()))
 	wantErr(t, err, link.ErrUnknownDevice)
 	idle, err := link.New(link.Config{

@@ -341,6 +341,17 @@ func TestUseName(t *testing.T) {
 	await(b, "failure", func(e link.ServerDown) bool { return e.Err != nil && e.Retry >= 0 })
 }
 
+// Long before the certificate expires, the session is made anew with a fresh one.
+func TestCertificateRenewed(t *testing.T) {
+	r := newRelay(t)
+	startDevice(t, r.url(), func(c *link.Config) { c.CertLife = 400 * time.Millisecond })
+	eventually(t, "second session", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.auths) > 1 && r.auths[1].Cert.Issued > r.auths[0].Cert.Issued
+	})
+}
+
 func TestTLSRequired(t *testing.T) {
 	r := newRelay(t)
 	secure := httptest.NewUnstartedServer(http.HandlerFunc(r.serve))

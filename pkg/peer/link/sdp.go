@@ -49,7 +49,23 @@ func checkedSDP(text string, typ webrtc.SDPType, fp string, keep func(candidate 
 	if err != nil {
 		return none, fmt.Errorf("reading session description: %w: %w", ErrOffer, err)
 	}
-	return webrtc.SessionDescription{Type: typ, SDP: string(out)}, nil
+	d := webrtc.SessionDescription{Type: typ, SDP: string(out)}
+	if !stable(d) {
+		return none, fmt.Errorf("reading session description: %w: ambiguous", ErrOffer)
+	}
+	return d, nil
+}
+
+// stable reports whether d reads as what was printed: the parser is lenient, and
+// the WebRTC stack parses again.
+func stable(d webrtc.SessionDescription) bool {
+	again := webrtc.SessionDescription{Type: d.Type, SDP: d.SDP}
+	parsed, err := again.Unmarshal()
+	if err != nil {
+		return false
+	}
+	out, err := parsed.Marshal()
+	return err == nil && string(out) == d.SDP
 }
 
 // attribute is what the SDP parser's type has; its package need not be known
