@@ -1,7 +1,3 @@
-// Package ice gathers the ICE servers that a client is told about: a fixed
-// list, the embedded relay, and, behind the same interface, providers that
-// mint credentials over the network. The relay itself is somebody else's; this
-// package knows only who can mint for it.
 package ice
 
 import (
@@ -35,6 +31,15 @@ type Result struct {
 	// Expires is when the first credential ends, and the client should have
 	// asked again; zero: never.
 	Expires time.Time
+	// Ignored counts the URLs that a provider named and that were left out,
+	// since they are not understood or lack a credential.
+	Ignored int
+}
+
+// clone returns a copy that shares nothing with r.
+func (r Result) clone() Result {
+	r.Servers = cloneServers(r.Servers)
+	return r
 }
 
 // Source is somebody who knows ICE servers. ICEServers may be called from

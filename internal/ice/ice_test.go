@@ -1,17 +1,13 @@
 package ice_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"reflect"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/peersignal/peersignal/internal/ice"
@@ -179,96 +175,4 @@ func TestEmbeddedErrors(t *testing.T) {
 			t.Errorf("%q: got %v", host, got)
 		}
 	}
-}
-
-// source answers as it is told.
-type source struct {
-	name   string
-	result ice.Result
-	err    error
-	hangs  bool
-}
-
-func (s *source) Name() string { return s.name }
-
-func (s *source) ICEServers(ctx context.Context, _ ice.Request) (ice.Result, error) {
-	if s.hangs {
-		<-ctx.Done()
-		return ice.Result{}, ctx.Err()
-	}
-	return s.result, s.err
-}
-
-func one(url string, expires time.Time) ice.Result {
-	return ice.Result{Servers: []ice.Server{{URLs: []string{url}}}, Expires: expires}
-}
-
-func TestChain(t *testing.T) {
-	var logs strings.Builder
-	a := &source{name: "a", result: one("stun:a", expiry.Add(time.Hour))}
-	b := &source{name: "b", err: errors.New("down")}
-	c := &source{name: "c", result: one("stun:c", time.Time{})}
-	d := &source{name: "d", result: one("stun:d", expiry)}
-	chain := ice.NewChainWith(ice.ChainConfig{Logger: slog.New(slog.NewTextHandler(&logs, nil))}, a, b, c, d)
-	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(chain)
-
-	for range 3 {
-		got, err := chain.ICEServers(t.Context(), ice.Request{})
-		want := []ice.Server{{URLs: []string{"stun:a"}}, {URLs: []string{"stun:c"}}, {URLs: []string{"stun:d"}}}
-		if err != nil || !reflect.DeepEqual(got.Servers, want) || !got.Expires.Equal(expiry) {
-			t.Fatalf("got %v, %v", got, err)
-		}
-	}
-	b.err = nil
-	if _, err := chain.ICEServers(t.Context(), ice.Request{}); err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Count(logs.String(), "\n"); got != 2 {
-		t.Errorf("%d lines were logged, want one for the outage and one for its end:\n%s", got, &logs)
-	}
-	families, err := reg.Gather()
-	if err != nil || len(families) != 2 {
-		t.Fatalf("got %d metrics, %v", len(families), err)
-	}
-	for _, m := range families[0].GetMetric() {
-		want := 0.0
-		if m.GetLabel()[0].GetValue() == "b" {
-			want = 3
-		}
-		if got := m.GetCounter().GetValue(); got != want {
-			t.Errorf("%v: %v errors counted, want %v", m.GetLabel(), got, want)
-		}
-	}
-}
-
-func TestChainAllFail(t *testing.T) {
-	down := errors.New("down")
-	same := &source{name: "a", err: down}
-	chain := ice.NewChain(same, same)
-	prometheus.NewPedanticRegistry().MustRegister(chain)
-	if _, err := chain.ICEServers(t.Context(), ice.Request{}); !errors.Is(err, down) {
-		t.Errorf("got %v, want the sources' error", err)
-	}
-	if got, err := ice.NewChain().ICEServers(t.Context(), ice.Request{}); err != nil || len(got.Servers) != 0 {
-		t.Errorf("a chain of nothing: got %v, %v", got, err)
-	}
-}
-
-func TestChainDoesNotWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		slow := &source{name: "slow", hangs: true}
-		chain := ice.NewChain(slow, &source{name: "a", result: one("stun:a", time.Time{})})
-		begin := time.Now()
-		got, err := chain.ICEServers(t.Context(), ice.Request{})
-		if err != nil || len(got.Servers) != 1 || time.Since(begin) != ice.DefaultSourceTimeout {
-			t.Errorf("got %v, %v after %v", got, err, time.Since(begin))
-		}
-		// A caller that gives up is told so, and is no outage of the source.
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if _, err := ice.NewChain(slow).ICEServers(ctx, ice.Request{}); !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v, want Canceled", err)
-		}
-	})
 }

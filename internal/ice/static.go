@@ -6,9 +6,11 @@ import (
 	"time"
 )
 
+// Limits of what a client is told, which are those of the signaling protocol.
 const (
 	maxServers       = 32
 	maxURLsPerServer = 16
+	maxCredential    = 1024 // bytes, of a username and of a credential
 )
 
 // Static is a fixed list of servers.
@@ -32,6 +34,9 @@ func NewStatic(servers []Server) (*Static, error) {
 func (s Server) validate() error {
 	if len(s.URLs) == 0 || len(s.URLs) > maxURLsPerServer {
 		return fmt.Errorf("it has %d URLs, must have 1 to %d", len(s.URLs), maxURLsPerServer)
+	}
+	if len(s.Username) > maxCredential || len(s.Credential) > maxCredential {
+		return fmt.Errorf("its username or credential has more than %d bytes", maxCredential)
 	}
 	turn := false
 	for _, text := range s.URLs {
