@@ -31,7 +31,7 @@ func ParsePath(p string) ([]Segment, error) {
 	if !utf8.ValidString(p) {
 		return nil, unsound("a path is not UTF-8")
 	}
-	segments := make([]Segment, 0, 1+strings.Count(p, ".")%MaxSegments)
+	segments := make([]Segment, 0, min(1+strings.Count(p, "."), MaxSegments))
 	for i := 0; i < len(p); {
 		key, next, err := nextSegment(p, i)
 		if err != nil {

@@ -164,7 +164,7 @@ func (s *suite) subjects() {
 	g := id("group", 1)
 	var ops, data []groupsync.Record
 	s.update(func(tx groupsync.Tx) error {
-		for n := range 600 { // more than one page
+		for n := range 400 { // more than one page
 			op, d := record(g, entry.Operation, n), record(g, entry.Data, n)
 			d.Subject = id("subject", 1)
 			d.Valid = n%3 != 0
@@ -305,7 +305,7 @@ func (s *suite) largeEntries() {
 func (s *suite) writingWhileReading() {
 	g := id("group", 1)
 	scope := groupsync.Scope{Group: g, Kind: entry.Data}
-	const n = 700
+	const n = 400
 	s.update(func(tx groupsync.Tx) error {
 		for i := range n {
 			s.must(tx.PutRecord(record(g, entry.Data, i)))

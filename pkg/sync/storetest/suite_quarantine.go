@@ -36,6 +36,13 @@ func (s *suite) putHeld(items ...groupsync.Quarantined) {
 	})
 }
 
+func (s *suite) usage(r groupsync.Reader, group, from peercrypto.ID) groupsync.QuarantineUsage {
+	s.Helper()
+	u, err := r.QuarantineUsage(group, from)
+	s.must(err)
+	return u
+}
+
 func (s *suite) quarantine() {
 	a, b := id("group", 1), id("group", 2)
 	eve, bob := id("user", 1), id("user", 2)
@@ -46,11 +53,7 @@ func (s *suite) quarantine() {
 	raw := bytes.Clone(one.Raw)
 	one.Raw[0] = 'y' // the store keeps a copy
 	one.Raw = raw
-	usage := func(r groupsync.Reader, group, from peercrypto.ID) groupsync.QuarantineUsage {
-		u, err := r.QuarantineUsage(group, from)
-		s.must(err)
-		return u
-	}
+	usage := s.usage
 	s.both(func(r groupsync.Reader) {
 		for _, c := range []struct {
 			group peercrypto.ID
