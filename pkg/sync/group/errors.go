@@ -24,5 +24,8 @@ type MissingError struct {
 
 // Error counts the missing entries.
 func (e *MissingError) Error() string {
+	if len(e.Refs) == 0 {
+		return "an entry that this one builds on is not known yet"
+	}
 	return fmt.Sprintf("%d entries that this one builds on are not known yet, among them %s", len(e.Refs), e.Refs[0].Short())
 }
