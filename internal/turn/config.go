@@ -2,6 +2,7 @@ package turn
 
 import (
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,6 +63,16 @@ type Config struct {
 	// the one that was asked.
 	Listen []string
 
+	// TLSListen holds the "host:port" addresses on which TURN over TLS (turns:)
+	// is served, usually port 5349; default none. A port that is shared with a
+	// web server hands its connections to Server.ServeConn instead.
+	TLSListen []string
+
+	// TLSConfig has the certificate of TLSListen, which needs it. The server
+	// works on a copy that takes TLS 1.2 or later and, where NextProtos is
+	// empty, the protocol names of RFC 7443.
+	TLSConfig *tls.Config
+
 	// RelayIP is the address of this host that relay sockets are bound to. The
 	// zero value derives it: the first listen address when that is specific,
 	// else the address this host uses for outbound traffic, else 127.0.0.1.
@@ -70,6 +81,11 @@ type Config struct {
 	// PublicIP is what clients are told instead of RelayIP when a one-to-one
 	// NAT stands before this host. Zero: RelayIP itself.
 	PublicIP netip.Addr
+
+	// RelayIP6 and PublicIP6 are the same for IPv6, beside an IPv4 RelayIP: a
+	// client that asks for IPv6 (RFC 8656) gets a relay there. Nothing is
+	// derived: without RelayIP6 there is one family only.
+	RelayIP6, PublicIP6 netip.Addr
 
 	// RelayPorts is the inclusive range of relay ports, at least 1024; default
 	// 49152 to 65535.
@@ -193,19 +209,29 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%s: %d is negative", limit.name, limit.value)
 		}
 	}
-	for _, a := range c.Listen {
+	for _, a := range append(c.Listen[:len(c.Listen):len(c.Listen)], c.TLSListen...) {
 		if _, _, err := net.SplitHostPort(a); err != nil {
 			return fmt.Errorf("listen address %q: %w", a, err)
 		}
 	}
-	return errors.Join(c.validateAddresses(), validateSecrets(c.Secrets))
+	return errors.Join(c.validateAddresses(), c.validateTLS(), validateSecrets(c.Secrets))
+}
+
+func (c *Config) validateTLS() error {
+	if len(c.TLSListen) == 0 {
+		return nil
+	}
+	if t := c.TLSConfig; t == nil || len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
+		return fmt.Errorf("TLS listen address %q: needs a certificate", c.TLSListen[0])
+	}
+	return nil
 }
 
 func (c *Config) validateAddresses() error {
 	for _, a := range []struct {
 		name string
 		ip   netip.Addr
-	}{{"relay IP", c.RelayIP}, {"public IP", c.PublicIP}} {
+	}{{"relay IP", c.RelayIP}, {"public IP", c.PublicIP}, {"relay IP6", c.RelayIP6}, {"public IP6", c.PublicIP6}} {
 		ip := a.ip.Unmap()
 		if ip.IsValid() && (ip.IsUnspecified() || ip.IsMulticast() || ip.Zone() != "") {
 			return fmt.Errorf("%s %s: must be one address of one host, without a zone", a.name, ip)
@@ -213,6 +239,9 @@ func (c *Config) validateAddresses() error {
 	}
 	if c.RelayIP.IsValid() && c.PublicIP.IsValid() && c.RelayIP.Unmap().Is4() != c.PublicIP.Unmap().Is4() {
 		return fmt.Errorf("public IP %s and relay IP %s: must both be IPv4 or both IPv6", c.PublicIP, c.RelayIP)
+	}
+	if c.RelayIP6.Unmap().Is4() || c.PublicIP6.Unmap().Is4() {
+		return fmt.Errorf("relay IP6 %s and public IP6 %s: must be IPv6; IPv4 belongs in the others", c.RelayIP6, c.PublicIP6)
 	}
 	return nil
 }

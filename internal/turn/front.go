@@ -1,7 +1,6 @@
 package turn
 
 import (
-	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -10,23 +9,6 @@ import (
 
 	"github.com/pion/stun/v3"
 	pionturn "github.com/pion/turn/v4"
-)
-
-// Protocol numbers and families in TURN attributes (RFC 8656).
-const (
-	protocolUDP = 17
-	familyIPv4  = 1
-	familyIPv6  = 2
-
-	minLifetime     = time.Minute
-	defaultLifetime = 10 * time.Minute
-	maxLifetime     = time.Hour
-)
-
-var (
-	errNoTCPRelay = errors.New("TCP relaying (RFC 6062) is not served")
-	errPortPair   = errors.New("pairs of relay ports are not served")
-	errNoPort     = errors.New("no even relay port is free")
 )
 
 // wire is a front's socket: a UDP socket, or the frames of one stream.
@@ -55,7 +37,10 @@ type front struct {
 	source  netip.AddrPort // its sender
 	name    string         // its username, once authenticated
 	claims  claims
+	key     stun.MessageIntegrity
 	pending *place // taken for it, not yet a relay's
+	family  *family
+	refusal stun.ErrorCode // what pion's next error answer should have said, see correct
 	done    bool
 	busy    bool // whether it holds handling
 
@@ -115,6 +100,7 @@ func (f *front) events() pionturn.EventHandler {
 // ReadFrom returns the next packet that passes the gate. An error is final.
 func (f *front) ReadFrom(p []byte) (int, net.Addr, error) {
 	f.dropPending()
+	f.refusal, f.key = 0, nil
 	for {
 		f.setBusy(false)
 		n, addr, err := f.wire.read(p, f.isLive)
@@ -233,184 +219,17 @@ func methodLabel(m stun.Method) string {
 	}
 }
 
-// authenticate returns the key of a username. Expiry counts for what opens an
-// allocation; whoever has one can go on with the credential that opened it,
-// and with no other (RFC 8656 section 5).
-func (f *front) authenticate(username, realm string, _ net.Addr) ([]byte, bool) {
-	c, reason := f.server.minter.parse(username)
-	now := f.server.cfg.Now()
-	switch held := f.relayOf(f.source); {
-	case reason != "":
-	case realm != f.server.cfg.Realm:
-		reason = authRealm
-	case f.server.minter.isRevoked(c.session, now):
-		reason = authRevoked
-	case !f.lifetimeServed(held != nil):
-		reason = authLifetime
-	case held != nil && held.name == username:
-	case held != nil && f.method != stun.MethodAllocate:
-		reason = authWrongUser
-	case now.Unix() >= c.expires:
-		reason = authExpired
-	}
-	if reason != "" {
-		f.refuseAuth(reason)
-		return nil, false
-	}
-	f.name, f.claims = username, c
-	return pionturn.GenerateAuthKey(username, realm, c.secret.password(username)), true
-}
-
-// lifetimeServed refuses an allocation shorter than minLifetime, and to refresh
-// one that is gone, which pion would not answer.
-func (f *front) lifetimeServed(live bool) bool {
-	switch f.method {
-	case stun.MethodAllocate:
-		l := f.lifetime()
-		return l == 0 || l >= minLifetime
-	case stun.MethodRefresh:
-		l := f.lifetime()
-		return l == 0 || live && l >= minLifetime
-	default:
-		return true
-	}
-}
-
-// lifetime is what pion takes from the packet being handled: ten minutes when
-// the client asks for nothing, or for an hour or more.
-func (f *front) lifetime() time.Duration {
-	if v, ok := attribute(f.packet, stun.AttrLifetime); ok && len(v) == 4 {
-		if l := time.Duration(binary.BigEndian.Uint32(v)) * time.Second; l < maxLifetime {
-			return l
-		}
-	}
-	return defaultLifetime
-}
-
-func (f *front) refuseAuth(reason string) {
-	f.server.metrics.authFailures.WithLabelValues(reason).Inc()
-	f.server.sources.allow(f.source.Addr(), f.server.cfg.Now())
-}
-
-// reserve takes a place in the quotas for an authenticated Allocate; the relay
-// gets it in AllocatePacketConn, or the next ReadFrom gives it back.
-func (f *front) reserve(string, string, net.Addr) bool {
-	f.dropPending()
-	reason := f.checkAllocate()
-	if reason == "" {
-		f.pending, reason = f.server.ledger.reserve(f.claims.session, f.claims.user, f.server.cfg.Now())
-	}
-	if reason != "" {
-		f.server.metrics.refused.WithLabelValues(reason).Inc()
-		return false
-	}
-	return true
-}
-
-// checkAllocate refuses relays that pion would take for UDP over IPv4.
-func (f *front) checkAllocate() string {
-	if v, ok := attribute(f.packet, stun.AttrRequestedTransport); !ok || len(v) != 4 || v[0] != protocolUDP {
-		return refuseTransport
-	}
-	family := byte(familyIPv6)
-	if f.server.relayIP.Is4() {
-		family = familyIPv4
-	}
-	if v, ok := attribute(f.packet, stun.AttrRequestedAddressFamily); ok && (len(v) != 4 || v[0] != family) {
-		return refuseFamily
-	}
-	return ""
-}
-
-func (f *front) dropPending() {
-	if f.pending != nil {
-		f.pending.release(f.server.cfg.Now())
-		f.pending = nil
-	}
-}
-
-// permit decides CreatePermission and ChannelBind by address; ports are
-// decided in relay.WriteTo.
-func (f *front) permit(_ net.Addr, ip net.IP) bool {
-	peer := addrOf(ip)
-	ok, reason := f.server.policy.AllowedIP(peer)
-	if ok {
-		reason = f.checkPeer(peer)
-	}
-	if reason != "" {
-		f.server.metrics.peerRefusals.WithLabelValues(reason).Inc()
-		return false
-	}
-	return true
-}
-
-func (f *front) checkPeer(peer netip.Addr) string {
-	r := f.relayOf(f.source)
-	if r == nil {
-		return denyNoRelay
-	}
-	if peer.Is4() != f.server.relayIP.Is4() {
-		return denyFamily
-	}
-	if !r.mayAdd(peer) {
-		return denyTooMany
-	}
-	if f.method == stun.MethodChannelBind {
-		v, ok := attribute(f.packet, stun.AttrChannelNumber)
-		if !ok || len(v) != 4 || !r.mayBind(uint16(v[0])<<8|uint16(v[1])) {
-			return denyChannels
-		}
-	}
-	return ""
-}
-
-// Validate implements pionturn.RelayAddressGenerator.
-func (*front) Validate() error { return nil }
-
-// AllocatePacketConn implements pionturn.RelayAddressGenerator: it binds the
-// relay socket of the request being handled.
-func (f *front) AllocatePacketConn(_ string, port int) (net.PacketConn, net.Addr, error) {
-	if f.pending == nil {
-		return f.evenPort()
-	}
-	r := &relay{
-		server: f.server, front: f, source: f.source, name: f.name, tag: f.claims.session, place: f.pending,
-		out: newFlow(f.server.metrics, toPeer), in: newFlow(f.server.metrics, toClient),
-		peers: make(map[netip.Addr]struct{}), channels: make(map[uint16]struct{}),
-	}
-	if reason, err := f.server.open(r, port); err != nil {
-		f.server.metrics.refused.WithLabelValues(reason).Inc()
-		return nil, nil, err
-	}
-	f.pending = nil
-	return r, r.addr, nil
-}
-
-// evenPort answers pion's search for an even port, which comes before there is
-// a place in the quotas: so it names a port and binds none. A pair of ports
-// (the R bit of EVEN-PORT) is refused, since pion would not hold the second.
-func (f *front) evenPort() (net.PacketConn, net.Addr, error) {
-	if v, ok := attribute(f.packet, stun.AttrEvenPort); !ok || len(v) != 1 || v[0]&0x80 != 0 {
-		return nil, nil, errPortPair
-	}
-	port, ok := f.server.freeEvenPort()
-	if !ok {
-		return nil, nil, errNoPort
-	}
-	return unbound{}, net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.server.publicIP, port)), nil
-}
-
-// unbound stands for the socket that pion closes again in its search.
-type unbound struct{ net.PacketConn }
-
-// Close implements net.PacketConn.
-func (unbound) Close() error { return nil }
-
-// AllocateConn implements pionturn.RelayAddressGenerator.
-func (*front) AllocateConn(string, int) (net.Conn, net.Addr, error) { return nil, nil, errNoTCPRelay }
-
 // WriteTo sends an answer or relayed data to a client.
-func (f *front) WriteTo(p []byte, addr net.Addr) (int, error) { return f.wire.write(p, addr) }
+func (f *front) WriteTo(p []byte, addr net.Addr) (int, error) {
+	if kind, _ := classify(p); kind == kindResponse {
+		// Answers come from the goroutine that owns the request.
+		if better := f.correct(p); better != nil {
+			_, err := f.wire.write(better, addr)
+			return len(p), err
+		}
+	}
+	return f.wire.write(p, addr)
+}
 
 func (f *front) relayOf(client netip.AddrPort) *relay {
 	f.mu.Lock()

@@ -2,6 +2,7 @@ package turn_test
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"sync"
@@ -93,13 +94,20 @@ func (r *rig) credentials(session, user string) turn.Credentials {
 func (r *rig) dial(network string, c turn.Credentials) *pionturn.Client {
 	r.t.Helper()
 	var conn net.PacketConn
-	if network == "tcp" {
+	switch network {
+	case "tcp":
 		tcp, err := net.Dial("tcp", r.addr)
 		if err != nil {
 			r.t.Fatal(err)
 		}
 		conn = pionturn.NewSTUNConn(tcp)
-	} else {
+	case "tls":
+		c, err := tls.Dial("tcp", r.TLSAddrs()[0].String(), &tls.Config{RootCAs: testRoots, NextProtos: []string{turn.ALPN}})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		conn = pionturn.NewSTUNConn(c)
+	default:
 		udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
 		if err != nil {
 			r.t.Fatal(err)

@@ -11,17 +11,40 @@ import (
 )
 
 const (
-	socketBuffer   = 4 << 20
-	bindTries      = 16
-	connsPerSource = 8 // one eighth of MaxTCPConns for one source network
-	minPerSource   = 4
+	socketBuffer = 4 << 20
+	bindTries    = 16
 )
 
 // listener is one Config.Listen: a UDP socket, and a stream listener on the
-// same port. TLS would be one more stream listener, handed to accept.
+// same port.
 type listener struct {
 	udp *net.UDPConn
 	tcp net.Listener
+}
+
+// listenAll binds every address of the configuration. On an error the caller
+// closes what is bound.
+func (s *Server) listenAll() error {
+	for _, a := range s.cfg.Listen {
+		l, err := s.listen(a)
+		if err != nil {
+			return fmt.Errorf("listening for turn on %s: %w", a, err)
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	if len(s.cfg.TLSListen) == 0 {
+		return nil
+	}
+	s.tlsConfig = serverTLS(s.cfg.TLSConfig)
+	for _, a := range s.cfg.TLSListen {
+		var lc net.ListenConfig
+		l, err := lc.Listen(context.Background(), "tcp", a)
+		if err != nil {
+			return fmt.Errorf("listening for turn over TLS on %s: %w", a, err)
+		}
+		s.tls = append(s.tls, l)
+	}
+	return nil
 }
 
 // listen binds UDP and TCP to one port. For port 0 it looks for a port that is
@@ -55,63 +78,6 @@ func (s *Server) listen(address string) (listener, error) {
 	}
 }
 
-// accept makes every connection of the listener a front, until the listener is
-// closed.
-func (s *Server) accept(l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			if s.retry(err) {
-				continue
-			}
-			return
-		}
-		s.admitConn(conn)
-	}
-}
-
-func (s *Server) admitConn(conn net.Conn) {
-	source := sourceNet(addrPortOf(conn.RemoteAddr()).Addr())
-	closed := s.metrics.tcpClosed
-	s.mu.Lock()
-	reason := ""
-	switch {
-	case s.stopped:
-		reason = connClosed
-	case s.tcpConns >= s.cfg.MaxTCPConns:
-		reason = connLimit
-	case s.tcpByNet[source] >= max(s.cfg.MaxTCPConns/connsPerSource, minPerSource):
-		reason = connSourceLimit
-	default:
-		s.tcpConns++
-		s.tcpByNet[source]++
-		s.metrics.tcpConns.Inc()
-	}
-	s.mu.Unlock()
-	if reason != "" {
-		closed.WithLabelValues(reason).Inc()
-		_ = conn.Close()
-		return
-	}
-	w := newStreamWire(conn, func(reason string) {
-		closed.WithLabelValues(reason).Inc()
-		s.releaseConn(source)
-	})
-	if err := s.addFront(transportTCP, w); err != nil {
-		w.end(connClosed)
-	}
-}
-
-func (s *Server) releaseConn(source netip.Prefix) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tcpConns--
-	s.metrics.tcpConns.Dec()
-	if s.tcpByNet[source]--; s.tcpByNet[source] == 0 {
-		delete(s.tcpByNet, source)
-	}
-}
-
 // addFront adopts the wire and starts pion on it. On an error the wire is
 // closed.
 func (s *Server) addFront(transport string, w wire) error {
@@ -137,28 +103,6 @@ func (s *Server) frontDone(f *front) {
 	delete(s.fronts, f)
 	s.mu.Unlock()
 	s.running.Done()
-}
-
-// resolveAddresses settles relayIP and publicIP.
-func (s *Server) resolveAddresses() error {
-	s.relayIP = s.cfg.RelayIP.Unmap()
-	if !s.relayIP.IsValid() {
-		s.relayIP = deriveRelayIP(s.cfg.Listen[0])
-	}
-	s.publicIP = s.cfg.PublicIP.Unmap()
-	if !s.publicIP.IsValid() {
-		s.publicIP = s.relayIP
-	}
-	if s.publicIP.Is4() != s.relayIP.Is4() {
-		return fmt.Errorf("public IP %s: the relay IP %s is of the other family; set the relay IP too",
-			s.publicIP, s.relayIP)
-	}
-	probe, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.relayIP, 0)))
-	if err != nil {
-		return fmt.Errorf("relay IP %s: cannot be bound on this host (the address of a NAT belongs in the public IP): %w",
-			s.relayIP, err)
-	}
-	return probe.Close()
 }
 
 // deriveRelayIP prefers the address that is listened on, then the one that

@@ -36,6 +36,8 @@ const (
 
 	connLimit       = "limit"
 	connSourceLimit = "source_limit"
+	connSourceRate  = "source_rate"
+	connHandshake   = "handshake"
 	connIdle        = "idle"
 	connMalformed   = "malformed"
 	connSlow        = "slow_reader"
@@ -43,6 +45,7 @@ const (
 
 	transportUDP = "udp"
 	transportTCP = "tcp"
+	transportTLS = "tls"
 )
 
 var requestMethods = []string{"binding", "allocate", "refresh", "create_permission", "channel_bind"}
@@ -87,7 +90,7 @@ func newMetrics() *metrics {
 		relayedPackets: counter("relayed_packets_total", "Packets relayed, counted as they pass.", "direction"),
 		relayDrops:     counter("relayed_packets_dropped_total", "Packets that were not relayed.", "direction", "reason"),
 		tcpConns: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: name("tcp_connections"), Help: "TCP connections of clients."}),
+			Name: name("tcp_connections"), Help: "TCP connections of clients, with and without TLS."}),
 		tcpClosed: counter("tcp_connections_closed_total", "TCP connections refused or closed, by cause.", "reason"),
 	}
 	m.prime()
@@ -102,14 +105,15 @@ func (m *metrics) prime() {
 		m.clientDrops: {dropMalformed, dropUnexpected, dropNoAllocation, dropSourceRate, dropTooLarge},
 		m.authFailures: {authMalformed, authRealm, authUnknownKey, authRevoked, authExpired, authWrongUser,
 			authIntegrity, authLifetime},
-		m.created: {transportUDP, transportTCP},
+		m.created: {transportUDP, transportTCP, transportTLS},
 		m.refused: {refuseSession, refuseUser, refuseTotal, refuseDay, refuseTransport, refuseFamily, refusePort,
 			refuseClosed, refuseRevoked},
 		m.ended:          {endClient, endRevoked, endDay, endShutdown},
 		m.peerRefusals:   append([]string{denyFamily, denyTooMany, denyChannels, denyNoRelay}, policyReasons...),
 		m.relayedBytes:   {toPeer, toClient},
 		m.relayedPackets: {toPeer, toClient},
-		m.tcpClosed:      {connLimit, connSourceLimit, connIdle, connMalformed, connSlow, connClosed},
+		m.tcpClosed: {connLimit, connSourceLimit, connSourceRate, connHandshake, connIdle, connMalformed, connSlow,
+			connClosed},
 	} {
 		for _, l := range labels {
 			vec.WithLabelValues(l)
@@ -120,8 +124,9 @@ func (m *metrics) prime() {
 			m.relayDrops.WithLabelValues(d, r)
 		}
 	}
-	m.allocations.WithLabelValues(transportUDP)
-	m.allocations.WithLabelValues(transportTCP)
+	for _, t := range []string{transportUDP, transportTCP, transportTLS} {
+		m.allocations.WithLabelValues(t)
+	}
 }
 
 // register exports the metrics, and beside each gauge its limit. A nil reg

@@ -258,7 +258,7 @@ func (p *Policy) allowsHost(ip netip.Addr) bool {
 
 // embedded returns the IPv4 addresses that an IPv6 address leads to.
 func embedded(ip netip.Addr) []netip.Addr {
-	if !ip.Is6() {
+	if !ip.Is6() || ip.IsLoopback() || ip.IsUnspecified() {
 		return nil
 	}
 	b := ip.As16()

@@ -50,6 +50,18 @@ func (r *raw) ask(setters ...stun.Setter) *stun.Message {
 	return answer
 }
 
+// next returns the next packet that is no answer.
+func (r *raw) next() []byte {
+	r.t.Helper()
+	buf := make([]byte, 2048)
+	_ = r.conn.SetReadDeadline(time.Now().Add(waitFor))
+	n, err := r.conn.Read(buf)
+	if err != nil {
+		r.t.Fatalf("receiving: %v", err)
+	}
+	return buf[:n]
+}
+
 // authenticated asks with a credential, fetching a nonce first.
 func (r *raw) authenticated(c turn.Credentials, method stun.Method, attrs ...stun.Setter) *stun.Message {
 	r.t.Helper()

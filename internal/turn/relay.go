@@ -24,6 +24,7 @@ type relay struct {
 	// Static.
 	server *Server
 	front  *front
+	family *family
 	conn   *net.UDPConn
 	addr   *net.UDPAddr // what clients are told; its pointer identifies the relay in pion's events
 	port   uint16
@@ -92,12 +93,7 @@ func (r *relay) WriteTo(p []byte, addr net.Addr) (int, error) {
 	if !r.account(&r.out, len(p)) {
 		return len(p), nil
 	}
-	if peer.Addr() == r.server.publicIP && r.server.live[peer.Port()].Load() {
-		// The other client's relay is in this process; its public address may
-		// not be reachable from behind the NAT.
-		peer = netip.AddrPortFrom(r.server.relayIP, peer.Port())
-	}
-	return r.conn.WriteToUDPAddrPort(p, peer)
+	return r.conn.WriteToUDPAddrPort(p, r.family.toSocket(peer))
 }
 
 // ReadFrom returns the next packet of a peer that has a permission. The
@@ -114,10 +110,7 @@ func (r *relay) ReadFrom(p []byte) (int, net.Addr, error) {
 			r.front.settle()
 			return 0, nil, err
 		}
-		from = unmapped(from)
-		if from.Addr() == r.server.relayIP && r.server.live[from.Port()].Load() {
-			from = netip.AddrPortFrom(r.server.publicIP, from.Port())
-		}
+		from = r.family.toPublic(unmapped(from))
 		if !r.permitted(from.Addr()) {
 			// Not accounted: anybody can send here.
 			r.server.metrics.relayDrops.WithLabelValues(toClient, dropNoPermission).Inc()
@@ -137,7 +130,7 @@ func (r *relay) ReadFrom(p []byte) (int, net.Addr, error) {
 func (r *relay) judge(f *flow, peer netip.AddrPort) bool {
 	if !f.lastHasBeenJudge || f.last != peer {
 		f.lastReason, f.lastIsOwnRelay = r.server.policy.decide(peer)
-		if f.lastReason == "" && peer.Addr().Is4() != r.server.relayIP.Is4() {
+		if f.lastReason == "" && peer.Addr().Is4() != r.family.ip.Is4() {
 			f.lastReason = denyFamily
 		}
 		f.last, f.lastHasBeenJudge = peer, true
@@ -146,7 +139,7 @@ func (r *relay) judge(f *flow, peer netip.AddrPort) bool {
 		f.policy.Inc()
 		return false
 	}
-	if f.lastIsOwnRelay && !r.server.live[peer.Port()].Load() {
+	if f.lastIsOwnRelay && !r.family.isLive(peer.Port()) {
 		// Inside the relay range, but somebody else's socket on this host.
 		f.notLive.Inc()
 		return false
@@ -227,7 +220,7 @@ func (r *relay) end(reason string) bool {
 	r.closeOnce.Do(func() {
 		first = true
 		r.timer.Stop()
-		r.server.live[r.port].Store(false)
+		r.family.close(r)
 		r.front.forget(r)
 		r.server.forget(r)
 		r.place.release(r.server.cfg.Now())

@@ -2,13 +2,13 @@ package turn
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -24,12 +24,11 @@ type Server struct {
 	policy    *Policy
 	sources   *sources
 	metrics   *metrics
-	relayIP   netip.Addr // relay sockets are bound to it
-	publicIP  netip.Addr // clients are told it
+	family4   *family // nil: not relayed; one of the two is there
+	family6   *family
 	listeners []listener
-
-	// live has the ports on which relays are open now.
-	live [1 << 16]atomic.Bool
+	tls       []net.Listener
+	tlsConfig *tls.Config
 
 	// running counts what Run waits for: accept loops, fronts, and relays
 	// until pion's goroutine for them ends. It grows only under mu and while
@@ -38,6 +37,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	started   bool
+	serving   bool // between start and stop
 	stopped   bool
 	relays    map[*net.UDPAddr]*relay // by relay.addr
 	fronts    map[*front]struct{}
@@ -68,23 +68,19 @@ func New(cfg Config) (*Server, error) {
 		tcpByNet: make(map[netip.Prefix]int),
 		closing:  make(chan struct{}),
 	}
-	if err := s.resolveAddresses(); err != nil {
+	if err := s.resolveFamilies(); err != nil {
 		return nil, fmt.Errorf("configuring turn: %w", err)
 	}
 	s.policy, err = NewPolicy(PolicyConfig{
 		Allow: cfg.AllowPeers, Deny: cfg.DenyPeers,
-		Relay: []netip.Addr{s.relayIP, s.publicIP}, RelayPorts: cfg.RelayPorts, Own: hostAddresses(),
+		Relay: s.relayAddresses(), RelayPorts: cfg.RelayPorts, Own: hostAddresses(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configuring turn: %w", err)
 	}
-	for _, a := range cfg.Listen {
-		l, err := s.listen(a)
-		if err != nil {
-			s.closeListeners()
-			return nil, fmt.Errorf("listening for turn on %s: %w", a, err)
-		}
-		s.listeners = append(s.listeners, l)
+	if err := s.listenAll(); err != nil {
+		s.closeListeners()
+		return nil, err
 	}
 	if err := s.metrics.register(cfg.Registerer, cfg, s.sources); err != nil {
 		s.closeListeners()
@@ -106,7 +102,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	err := s.start()
 	if err == nil {
-		s.cfg.Logger.Info("turn is serving", "listen", s.Addrs(), "relay", s.relayIP, "public", s.publicIP,
+		s.cfg.Logger.Info("turn is serving", "listen", s.Addrs(), "tls", s.TLSAddrs(), "relays", s.relayAddresses(),
 			"ports", slog.GroupValue(slog.Int("first", int(s.cfg.RelayPorts[0])), slog.Int("last", int(s.cfg.RelayPorts[1]))))
 		select {
 		case <-ctx.Done():
@@ -119,17 +115,27 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) start() error {
+	s.mu.Lock()
+	s.serving = true
+	s.mu.Unlock()
 	for _, l := range s.listeners {
 		if err := s.addFront(transportUDP, &udpWire{UDPConn: l.udp, retry: s.retry}); err != nil {
 			return fmt.Errorf("running turn: %w", err)
 		}
-		s.mu.Lock()
-		if !s.stopped {
-			s.running.Go(func() { s.accept(l.tcp) })
-		}
-		s.mu.Unlock()
+		s.acceptFrom(l.tcp, transportTCP)
+	}
+	for _, l := range s.tls {
+		s.acceptFrom(l, transportTLS)
 	}
 	return nil
+}
+
+func (s *Server) acceptFrom(l net.Listener, transport string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.running.Go(func() { s.accept(l, transport) })
+	}
 }
 
 // stop refuses what is new and closes what is open. It does not wait.
@@ -153,6 +159,9 @@ func (s *Server) closeListeners() {
 	for _, l := range s.listeners {
 		_ = l.udp.Close()
 		_ = l.tcp.Close()
+	}
+	for _, l := range s.tls {
+		_ = l.Close()
 	}
 }
 
@@ -178,6 +187,15 @@ func (s *Server) Addrs() []netip.AddrPort {
 	addrs := make([]netip.AddrPort, len(s.listeners))
 	for i, l := range s.listeners {
 		addrs[i] = addrPortOf(l.udp.LocalAddr())
+	}
+	return addrs
+}
+
+// TLSAddrs returns the bound addresses, one for each Config.TLSListen.
+func (s *Server) TLSAddrs() []netip.AddrPort {
+	addrs := make([]netip.AddrPort, len(s.tls))
+	for i, l := range s.tls {
+		addrs[i] = addrPortOf(l.Addr())
 	}
 	return addrs
 }

@@ -2,6 +2,7 @@ package turn
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -16,8 +17,9 @@ const (
 	// into a buffer that is one byte longer.
 	maxPacket = 1599
 
-	idleTimeout  = 30 * time.Second // a stream without an allocation, or within a frame
-	writeTimeout = 10 * time.Second
+	idleTimeout      = 30 * time.Second // a stream without an allocation, or within a frame
+	handshakeTimeout = 10 * time.Second // of TLS
+	writeTimeout     = 10 * time.Second
 )
 
 var (
@@ -25,6 +27,7 @@ var (
 	errIdle     = errors.New("the connection has no allocation and is idle")
 	errMidFrame = errors.New("the connection stalled within a frame")
 	errTooLarge = errors.New("the packet is too large")
+	errTLS      = errors.New("the TLS handshake failed")
 )
 
 // udpWire is a UDP listener.
@@ -64,6 +67,7 @@ func (w *udpWire) write(p []byte, addr net.Addr) (int, error) { return w.WriteTo
 // disconnected.
 type streamWire struct {
 	conn   net.Conn
+	secure *tls.Conn // conn until its handshake is done, then nil; owned by the reading goroutine
 	client *net.TCPAddr
 	r      *bufio.Reader
 	// ended is told the cause of the end, once.
@@ -76,10 +80,15 @@ func newStreamWire(conn net.Conn, ended func(string)) *streamWire {
 	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		client = net.TCPAddrFromAddrPort(unmapped(a.AddrPort()))
 	}
-	return &streamWire{conn: conn, client: client, r: bufio.NewReaderSize(conn, 4096), ended: ended}
+	secure, _ := conn.(*tls.Conn)
+	return &streamWire{conn: conn, secure: secure, client: client, r: bufio.NewReaderSize(conn, 4096), ended: ended}
 }
 
 func (w *streamWire) read(p []byte, live func(netip.AddrPort) bool) (int, net.Addr, error) {
+	if err := w.handshake(); err != nil {
+		w.end(connHandshake)
+		return 0, nil, err
+	}
 	for {
 		n, err := w.frame(p)
 		switch {
@@ -94,6 +103,21 @@ func (w *streamWire) read(p []byte, live func(netip.AddrPort) bool) (int, net.Ad
 			return 0, nil, err
 		}
 	}
+}
+
+func (w *streamWire) handshake() error {
+	if w.secure == nil {
+		return nil
+	}
+	secure := w.secure
+	w.secure = nil
+	if err := secure.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return errors.Join(errTLS, err)
+	}
+	if err := secure.Handshake(); err != nil {
+		return errors.Join(errTLS, err)
+	}
+	return nil
 }
 
 // frame reads one frame into p.
