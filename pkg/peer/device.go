@@ -218,7 +218,6 @@ func (p *Peer) connected(conn *link.Conn) {
 	if old != nil {
 		old.cancel(link.ErrReplaced)
 	}
-	p.log.Info("connected", "device", r.DeviceID.Short(), "user", r.UserID.Short(), "outgoing", conn.Outgoing())
 	p.hub.publish(DeviceConnected{Device: r.DeviceID, User: r.UserID, Outgoing: conn.Outgoing()})
 	if p.cfg.Auto {
 		p.goRun(func() { _ = p.runSession(p.ctx, c) })
@@ -242,7 +241,6 @@ func (p *Peer) disconnected(ev link.Disconnected) {
 	p.dropLocked(d)
 	p.mu.Unlock()
 	c.cancel(ev.Reason)
-	p.log.Info("disconnected", "device", d.id.Short(), "user", d.user.Short(), "reason", ev.Reason)
 	p.hub.publish(DeviceDisconnected{Device: d.id, User: d.user, Err: ev.Reason})
 }
 

@@ -116,7 +116,6 @@ func (p *Peer) serverUp(ev link.ServerUp) {
 	p.server = ev.Name
 	p.mu.Unlock()
 	p.setTopics()
-	p.log.Info("signaling server is reached", "server", ev.Name)
 	p.hub.publish(ServerUp{Name: ev.Name})
 }
 
@@ -129,7 +128,6 @@ func (p *Peer) serverDown(ev link.ServerDown) {
 		p.dropLocked(d)
 	}
 	p.mu.Unlock()
-	p.log.Warn("signaling server is not reached", "error", ev.Err, "retry", ev.Retry)
 	p.hub.publish(ServerDown{Err: ev.Err, Retry: ev.Retry})
 }
 
