@@ -107,6 +107,11 @@ type Config struct {
 	// the built-in list denies; DenyPeers wins over both. See Policy.
 	AllowPeers, DenyPeers []string
 
+	// Introductions confines relaying to peers that signaling introduced: the
+	// sessions behind other relays of this server, and the addresses that
+	// signaling connections come from. Nil: any peer that the policy allows.
+	Introductions Introductions
+
 	// AllocationsPerSession, AllocationsPerUser and AllocationsTotal bound the
 	// allocations alive at once; defaults 4, 16 and 4096.
 	AllocationsPerSession int

@@ -89,18 +89,19 @@ func newMinter(secrets []Secret, ttl time.Duration) *minter {
 	return &minter{secrets: own, ttl: ttl, revoked: make(map[string]struct{})}
 }
 
-func (m *minter) mint(session, user string, now time.Time) (Credentials, error) {
+// mint returns the credentials of a session, and its tag in them.
+func (m *minter) mint(session, user string, now time.Time) (c Credentials, tag string, err error) {
 	if session == "" || user == "" {
-		return Credentials{}, errors.New("minting turn credentials: session and user must not be empty")
+		return Credentials{}, "", errors.New("minting turn credentials: session and user must not be empty")
 	}
 	secret := &m.secrets[0]
-	tag := secret.tag("session", session)
+	tag = secret.tag("session", session)
 	if m.isRevoked(tag, now) {
-		return Credentials{}, fmt.Errorf("minting turn credentials: %w", ErrRevoked)
+		return Credentials{}, "", fmt.Errorf("minting turn credentials: %w", ErrRevoked)
 	}
 	expires := now.Add(m.ttl).Truncate(time.Second)
 	username := strconv.FormatInt(expires.Unix(), 10) + ":" + secret.ID + ":" + tag + ":" + secret.tag("user", user)
-	return Credentials{Username: username, Password: secret.password(username), Expires: expires}, nil
+	return Credentials{Username: username, Password: secret.password(username), Expires: expires}, tag, nil
 }
 
 // parse reads a username. The caller proves it, by the message integrity,

@@ -25,6 +25,17 @@ func newFamily(ip, public netip.Addr, ports [2]uint16) *family {
 	}
 }
 
+// has says whether relays of this server are known by the address.
+func (f *family) has(ip netip.Addr) bool { return ip == f.public || ip == f.ip }
+
+// relayOf returns the relay that is open at the address of a peer, or nil.
+func (f *family) relayOf(peer netip.AddrPort) *relay {
+	if !f.has(peer.Addr()) {
+		return nil
+	}
+	return f.relayAt(peer.Port())
+}
+
 // relayAt returns the relay that is open at the port, or nil.
 func (f *family) relayAt(port uint16) *relay {
 	if port < f.first || port > f.last {

@@ -28,6 +28,7 @@ const (
 	denyTooMany  = "too_many_peers"
 	denyChannels = "too_many_channels"
 	denyNoRelay  = "no_allocation"
+	denyStranger = "not_introduced" // of packets too
 
 	endClient   = "ended"
 	endRevoked  = "revoked"
@@ -109,7 +110,7 @@ func (m *metrics) prime() {
 		m.refused: {refuseSession, refuseUser, refuseTotal, refuseDay, refuseTransport, refuseFamily, refusePort,
 			refuseClosed, refuseRevoked},
 		m.ended:          {endClient, endRevoked, endDay, endShutdown},
-		m.peerRefusals:   append([]string{denyFamily, denyTooMany, denyChannels, denyNoRelay}, policyReasons...),
+		m.peerRefusals:   append([]string{denyFamily, denyTooMany, denyChannels, denyNoRelay, denyStranger}, policyReasons...),
 		m.relayedBytes:   {toPeer, toClient},
 		m.relayedPackets: {toPeer, toClient},
 		m.tcpClosed: {connLimit, connSourceLimit, connSourceRate, connHandshake, connIdle, connMalformed, connSlow,
@@ -120,7 +121,7 @@ func (m *metrics) prime() {
 		}
 	}
 	for _, d := range []string{toPeer, toClient} {
-		for _, r := range []string{dropRate, dropDay, dropPolicy, dropNoPermission, dropNotLive} {
+		for _, r := range []string{dropRate, dropDay, dropPolicy, dropNoPermission, dropNotLive, denyStranger} {
 			m.relayDrops.WithLabelValues(d, r)
 		}
 	}

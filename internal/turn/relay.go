@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,21 +23,26 @@ var errPeerDenied = errors.New("the peer policy denies this peer")
 // it from the front's goroutine and reads from it in a goroutine of its own.
 type relay struct {
 	// Static.
-	server *Server
-	front  *front
-	family *family
-	conn   *net.UDPConn
-	addr   *net.UDPAddr // what clients are told; its pointer identifies the relay in pion's events
-	port   uint16
-	source netip.AddrPort // the client
-	name   string         // the username the allocation was made with
-	tag    string         // of the session
-	place  *place
-	out    flow
-	in     flow
+	server  *Server
+	front   *front
+	family  *family
+	conn    *net.UDPConn
+	addr    *net.UDPAddr // what clients are told; its pointer identifies the relay in pion's events
+	port    uint16
+	source  netip.AddrPort // the client
+	name    string         // the username the allocation was made with
+	tag     string         // of the session
+	session string         // its id, "" unless Introductions needs it
+	place   *place
+	out     flow
+	in      flow
 
 	// Owned by pion's reading goroutine.
 	inAddr *net.UDPAddr // the last sender, as pion gets it
+
+	// judged counts the permissions and channels that were asked for: each
+	// makes the next packet be judged afresh.
+	judged atomic.Uint32
 
 	mu       sync.Mutex
 	peers    map[netip.Addr]struct{} // those with a permission
@@ -61,13 +67,21 @@ func (r *relay) extend(lifetime time.Duration) {
 // flow is one direction of a relay, used by one goroutine. It remembers the
 // last peer that was judged, which is nearly always the next one as well.
 type flow struct {
-	bytes, packets   prometheus.Counter
-	rate, day        prometheus.Counter
-	policy, notLive  prometheus.Counter
-	last             netip.AddrPort
-	lastReason       string
-	lastIsOwnRelay   bool
-	lastHasBeenJudge bool
+	bytes, packets  prometheus.Counter
+	rate, day       prometheus.Counter
+	policy, notLive prometheus.Counter
+	stranger        prometheus.Counter
+	last            judgement
+}
+
+// judgement is what is known about one peer.
+type judgement struct {
+	peer     netip.AddrPort
+	at       uint32 // relay.judged
+	reason   string // "" when the policy allows it
+	ownRelay bool   // allowed only while other is open
+	other    *relay // open at the peer's address
+	met      bool   // introduced to other, or to the address
 }
 
 func newFlow(m *metrics, direction string) flow {
@@ -76,6 +90,7 @@ func newFlow(m *metrics, direction string) flow {
 		bytes:   m.relayedBytes.WithLabelValues(direction),
 		packets: m.relayedPackets.WithLabelValues(direction),
 		rate:    drop(dropRate), day: drop(dropDay), policy: drop(dropPolicy), notLive: drop(dropNotLive),
+		stranger: drop(denyStranger),
 	}
 }
 
@@ -126,25 +141,32 @@ func (r *relay) ReadFrom(p []byte) (int, net.Addr, error) {
 	}
 }
 
-// judge applies the peer policy to one packet.
+// judge says whether a packet may pass between the client and the peer.
 func (r *relay) judge(f *flow, peer netip.AddrPort) bool {
-	if !f.lastHasBeenJudge || f.last != peer {
-		f.lastReason, f.lastIsOwnRelay = r.server.policy.decide(peer)
-		if f.lastReason == "" && peer.Addr().Is4() != r.family.ip.Is4() {
-			f.lastReason = denyFamily
+	j := &f.last
+	if at := r.judged.Load(); j.peer != peer || j.at != at {
+		*j = judgement{peer: peer, at: at, other: r.family.relayOf(peer)}
+		j.reason, j.ownRelay = r.server.policy.decide(peer)
+		if j.reason == "" && peer.Addr().Is4() != r.family.ip.Is4() {
+			j.reason = denyFamily
 		}
-		f.last, f.lastHasBeenJudge = peer, true
+		j.met = j.reason == "" && r.mayMeet(j.other, peer.Addr())
+	} else if other := r.family.relayOf(peer); other != j.other {
+		// Another client has the port now.
+		j.other, j.met = other, r.mayMeet(other, peer.Addr())
 	}
-	if f.lastReason != "" {
+	switch {
+	case j.reason != "":
 		f.policy.Inc()
-		return false
-	}
-	if f.lastIsOwnRelay && !r.family.isLive(peer.Port()) {
+	case j.ownRelay && j.other == nil:
 		// Inside the relay range, but somebody else's socket on this host.
 		f.notLive.Inc()
-		return false
+	case !j.met:
+		f.stranger.Inc()
+	default:
+		return true
 	}
-	return true
+	return false
 }
 
 // account counts one packet of n bytes against the quotas.

@@ -168,9 +168,13 @@ func (f *front) checkPeer(peer netip.Addr) string {
 	case peer.Is4() != r.family.ip.Is4():
 		return denyFamily
 	}
+	r.judged.Add(1)
 	if f.method != stun.MethodChannelBind {
 		if ok, reason := f.server.policy.AllowedIP(peer); !ok {
 			return reason
+		}
+		if !r.mayPermit(peer) {
+			return denyStranger
 		}
 	} else if reason := f.checkBind(r, peer); reason != "" {
 		return reason
@@ -190,8 +194,12 @@ func (f *front) checkBind(r *relay, peer netip.Addr) string {
 		return denyInvalid
 	}
 	port := binary.BigEndian.Uint16(v[2:]) ^ stunCookie>>16
-	if ok, reason := f.server.policy.Allowed(netip.AddrPortFrom(peer, port)); !ok {
+	at := netip.AddrPortFrom(peer, port)
+	if ok, reason := f.server.policy.Allowed(at); !ok {
 		return reason
+	}
+	if !r.mayMeet(r.family.relayOf(at), peer) {
+		return denyStranger
 	}
 	v, ok = attribute(f.packet, stun.AttrChannelNumber)
 	if !ok || len(v) != 4 || !r.mayBind(binary.BigEndian.Uint16(v)) {
@@ -213,6 +221,9 @@ func (f *front) AllocatePacketConn(_ string, port int) (net.PacketConn, net.Addr
 		server: f.server, front: f, family: f.family, source: f.source, name: f.name, tag: f.claims.session, place: f.pending,
 		out: newFlow(f.server.metrics, toPeer), in: newFlow(f.server.metrics, toClient),
 		peers: make(map[netip.Addr]struct{}), channels: make(map[uint16]struct{}),
+	}
+	if f.server.cfg.Introductions != nil {
+		r.session = f.server.names.of(r.tag)
 	}
 	if reason, err := f.server.open(r, port); err != nil {
 		f.server.metrics.refused.WithLabelValues(reason).Inc()

@@ -23,6 +23,7 @@ type Server struct {
 	ledger    *ledger
 	policy    *Policy
 	sources   *sources
+	names     *names
 	metrics   *metrics
 	family4   *family // nil: not relayed; one of the two is there
 	family6   *family
@@ -62,6 +63,7 @@ func New(cfg Config) (*Server, error) {
 		minter:   newMinter(cfg.Secrets, cfg.TTL),
 		ledger:   newLedger(cfg),
 		sources:  newSources(cfg.UnauthenticatedPerSecond),
+		names:    newNames(),
 		metrics:  newMetrics(),
 		relays:   make(map[*net.UDPAddr]*relay),
 		fronts:   make(map[*front]struct{}),
@@ -209,11 +211,15 @@ func (s *Server) Credentials(session, user string) (Credentials, error) {
 		return Credentials{}, fmt.Errorf("minting turn credentials: %w", ErrClosed)
 	default:
 	}
-	c, err := s.minter.mint(session, user, s.cfg.Now())
-	if err == nil {
-		s.metrics.credentials.Inc()
+	c, tag, err := s.minter.mint(session, user, s.cfg.Now())
+	if err != nil {
+		return Credentials{}, err
 	}
-	return c, err
+	if s.cfg.Introductions != nil {
+		s.names.add(tag, session)
+	}
+	s.metrics.credentials.Inc()
+	return c, nil
 }
 
 // Revoke ends the live allocations of the session at once, and refuses its
