@@ -330,3 +330,17 @@ func TestDamagedPages(t *testing.T) {
 		t.Errorf("reading everything returned %v", err)
 	}
 }
+
+// The manual's way to make a backup of a store in use.
+func TestBackupByVacuum(t *testing.T) {
+	dir := t.TempDir()
+	path, backup := filepath.Join(dir, "store.db"), filepath.Join(dir, "backup.db")
+	store := open(t, path, sqlite.Options{})
+	put(t, store, 0, 50)
+	raw(t, path, "VACUUM INTO '"+backup+"'")
+	put(t, store, 50, 50)
+	wantCounts(t, store, 100)
+	copied := open(t, backup, sqlite.Options{})
+	wantCounts(t, copied, 50)
+	check(t, copied)
+}

@@ -223,5 +223,7 @@ func (s *suite) purge() {
 		s.must(err)
 		s.equal("the last position", position, before)
 	})
+	s.update(func(tx groupsync.Tx) error { return errors.Join(fill(tx, 1), tx.PurgeGroup(a), fill(tx, 1)) })
+	s.update(func(tx groupsync.Tx) error { return errors.Join(tx.PurgeGroup(a), tx.PurgeGroup(b)) })
 	s.update(func(tx groupsync.Tx) error { return fill(tx, 1) })
 }
