@@ -143,6 +143,7 @@ func (b *batch) change(doc Document, changes []fold.Change, deleted bool) (Docum
 	if err != nil {
 		return doc, err
 	}
+	b.now = max(b.now, b.e.now()) // a long transaction spreads over time: few entries of one moment
 	d := entry.DataDraft{
 		ID: peercrypto.NewID(time.UnixMilli(b.now)), Group: b.g.id, Subject: doc.Subject, Signer: b.e.userID,
 		Modified: max(b.now, c.modified+1, doc.Modified+1, c.last),

@@ -28,7 +28,8 @@ type job struct {
 	group  peercrypto.ID
 	pushed *recon.Send // with kind
 	kind   entry.Kind
-	hashes []peercrypto.Hash // answer to WANT
+	refs   []Ref             // with kind; single entries
+	hashes []peercrypto.Hash // answer to WANT, and own new entries
 	raws   [][]byte          // told also when the group is not shared any more
 	log    bool              // the whole log, with flags
 	flags  uint64
@@ -160,8 +161,10 @@ func (s *Session) do(ctx context.Context, j job) error {
 		return s.sendEntries(ctx, j.group, j.raws)
 	case j.log:
 		return s.sendLog(ctx, j)
+	case j.refs != nil:
+		return s.sendRefs(ctx, j)
 	case j.hashes != nil:
-		return s.sendHashes(ctx, j)
+		return s.sendHashes(ctx, j.group, j.hashes)
 	}
 	return s.sendRange(ctx, Scope{j.group, j.kind}, *j.pushed)
 }
@@ -197,20 +200,13 @@ func (s *Session) mayTell(group peercrypto.ID, kind entry.Kind) bool {
 // sendRange sends what the other side lacks, oldest first, in pages of bounded size.
 func (s *Session) sendRange(ctx context.Context, scope Scope, p recon.Send) error {
 	lo, hi := Ref{p.Lo.Modified, p.Lo.Hash}, Ref{p.Hi.Modified, p.Hi.Hash}
-	if p.Only != nil {
-		hashes := make([]peercrypto.Hash, len(p.Only))
-		for i, ref := range p.Only {
-			hashes[i] = ref.Hash
-		}
-		return s.sendHashes(ctx, job{group: scope.Group, hashes: hashes})
-	}
 	for more := true; more; {
 		var chunk []Record
 		size := 0
 		err := s.e.store.View(ctx, func(r Reader) error {
 			chunk, size, more = nil, 0, false
 			return r.Shared(scope, lo, hi, func(rec Record) (bool, error) {
-				if len(chunk) == chunkRecords || size > chunkBytes {
+				if n := len(chunk); n > 0 && chunkFull(n, size, rec.Modified == chunk[n-1].Modified) {
 					lo, more = rec.Ref, true
 					return false, nil
 				}
@@ -229,6 +225,35 @@ func (s *Session) sendRange(ctx context.Context, scope Scope, p recon.Send) erro
 		if err := s.sendRecords(ctx, scope.Group, chunk); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// chunkFull tells whether a chunk ends. Entries of one moment stay together as far as memory allows, because only sorting all of them puts chains in
+// order; what is in the wrong order costs the receiver a stay in quarantine.
+func chunkFull(records, size int, sameMoment bool) bool {
+	if sameMoment {
+		return records >= 16*chunkRecords || size > 16*chunkBytes
+	}
+	return records >= chunkRecords || size > chunkBytes
+}
+
+// sendRefs sends single entries, oldest first.
+func (s *Session) sendRefs(ctx context.Context, j job) error {
+	slices.SortFunc(j.refs, Ref.Compare)
+	for start := 0; start < len(j.refs); {
+		end := start + 1
+		for end < len(j.refs) && !chunkFull(end-start, 0, j.refs[end].Modified == j.refs[end-1].Modified) {
+			end++
+		}
+		hashes := make([]peercrypto.Hash, 0, end-start)
+		for _, ref := range j.refs[start:end] {
+			hashes = append(hashes, ref.Hash)
+		}
+		if err := s.sendHashes(ctx, j.group, hashes); err != nil {
+			return err
+		}
+		start = end
 	}
 	return nil
 }
@@ -276,36 +301,38 @@ func (s *Session) pack(raws [][]byte, fn func(part [][]byte, first, last bool) e
 }
 
 // sendHashes sends entries by hash, and NOTFOUND for those that are not shared here.
-func (s *Session) sendHashes(ctx context.Context, j job) error {
-	for part := range slices.Chunk(j.hashes, 256) {
-		var recs []Record
-		var missing []peercrypto.Hash
-		err := s.e.store.View(ctx, func(r Reader) error {
-			for _, h := range part {
-				rec, ok, err := r.Record(h)
-				if err != nil {
-					return err
-				}
-				if !ok || rec.Group != j.group || !rec.Shared || !s.mayTell(j.group, rec.Kind) {
-					missing = append(missing, h)
-					continue
-				}
-				rec.Raw = slices.Clone(rec.Raw)
-				recs = append(recs, rec)
+func (s *Session) sendHashes(ctx context.Context, group peercrypto.ID, hashes []peercrypto.Hash) error {
+	var recs []Record
+	var missing []peercrypto.Hash
+	size := 0
+	err := s.e.store.View(ctx, func(r Reader) error {
+		for len(hashes) > 0 && size <= 16*chunkBytes {
+			h := hashes[0]
+			hashes = hashes[1:]
+			rec, ok, err := r.Record(h)
+			if err != nil {
+				return err
 			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("reading entries of group %s: %w", j.group.Short(), err)
+			if !ok || rec.Group != group || !rec.Shared || !s.mayTell(group, rec.Kind) {
+				missing = append(missing, h)
+				continue
+			}
+			rec.Raw = slices.Clone(rec.Raw)
+			size += len(rec.Raw)
+			recs = append(recs, rec)
 		}
-		if len(missing) > 0 {
-			s.tell(hashFrame{j.group, missing}.encode(frameNotFound))
-		}
-		if err := s.sendRecords(ctx, j.group, recs); err != nil {
-			return err
-		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading entries of group %s: %w", group.Short(), err)
 	}
-	return nil
+	for part := range slices.Chunk(missing, maxHashes) {
+		s.tell(hashFrame{group, part}.encode(frameNotFound))
+	}
+	if err := s.sendRecords(ctx, group, recs); err != nil || len(hashes) == 0 {
+		return err
+	}
+	return s.sendHashes(ctx, group, hashes)
 }
 
 // sendLog sends all operations of a group.

@@ -311,7 +311,8 @@ func (s *Session) askNames(ctx context.Context, id peercrypto.ID) error {
 	var ask []peercrypto.ID
 	err = s.e.store.View(ctx, func(r Reader) error {
 		for _, m := range g.view.Load().state.Members() {
-			if s.loop.named[m.UserID] || m.UserID == s.e.userID || len(ask) == maxUsers {
+			here := m.UserID == s.e.userID || (m.UserID == s.peer.UserID && len(s.peer.UserDoc) > 0)
+			if here || s.loop.named[m.UserID] || len(ask) == maxUsers {
 				continue
 			}
 			_, ok, err := r.Value(bucketUsers, string(m.UserID))

@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/peersignal/peersignal/pkg/sync/entry"
@@ -35,6 +36,10 @@ type round struct {
 	remote   digest
 	parked   *reconFrame
 	mark     *markFrame // came before the RECON frames that it follows
+	// lacking is what the other side lacks. It is collected until the exchange ends, because the order in which ranges are settled is
+	// not the order in which chains can be judged.
+	lacking []recon.Send
+	singles int // elements of lists in lacking
 }
 
 // source reads a scope for package recon.
@@ -115,22 +120,51 @@ func (s *Session) reconcile(ctx context.Context, f reconFrame) error {
 	if err != nil {
 		return fmt.Errorf("%w: reconciling group %s: %w", ErrProtocol, gs.id.Short(), err)
 	}
-	s.push(gs, f.scope.Kind, res)
+	s.push(gs, res)
 	if s.lower {
 		return s.stepLower(gs, f, res)
 	}
 	return s.stepHigher(gs, f, res)
 }
 
-func (s *Session) push(gs *groupSession, kind entry.Kind, res recon.Result) {
-	jobs := make([]job, len(res.Send))
-	for i := range res.Send {
-		gs.sent += int64(len(res.Send[i].Only))
-		jobs[i] = job{group: gs.id, kind: kind, pushed: &res.Send[i]}
+// maxSingles is how many single entries are collected before they are sent out of order.
+const maxSingles = 1 << 18
+
+func (s *Session) push(gs *groupSession, res recon.Result) {
+	rd := &gs.round
+	rd.lacking = append(rd.lacking, res.Send...)
+	for _, send := range res.Send {
+		rd.singles += len(send.Only)
 	}
-	if len(jobs) > 0 {
-		s.jobs.add(jobs...)
+	if rd.singles > maxSingles {
+		s.flush(gs)
 	}
+}
+
+// flush queues what was collected, oldest first: single entries of neighbouring ranges in one job, and neighbouring ranges as one.
+func (s *Session) flush(gs *groupSession) {
+	list := gs.round.lacking
+	gs.sent += int64(gs.round.singles)
+	gs.round.lacking, gs.round.singles = nil, 0
+	slices.SortFunc(list, func(a, b recon.Send) int { return a.Lo.Compare(b.Lo) })
+	var jobs []job
+	for _, send := range list {
+		last := len(jobs) - 1
+		switch {
+		case send.Only == nil && last >= 0 && jobs[last].pushed != nil && jobs[last].pushed.Hi == send.Lo:
+			jobs[last].pushed.Hi = send.Hi
+		case send.Only == nil:
+			jobs = append(jobs, job{group: gs.id, kind: gs.round.kind, pushed: &send})
+		default:
+			if last < 0 || jobs[last].refs == nil {
+				jobs, last = append(jobs, job{group: gs.id, kind: gs.round.kind}), last+1
+			}
+			for _, ref := range send.Only {
+				jobs[last].refs = append(jobs[last].refs, Ref{ref.Modified, ref.Hash})
+			}
+		}
+	}
+	s.jobs.add(jobs...)
 }
 
 // stepLower goes on, or ends the exchange with MARK.
@@ -144,6 +178,7 @@ func (s *Session) stepLower(gs *groupSession, f reconFrame, res recon.Result) er
 	}
 	if res.Final || !res.Open {
 		rd.phase = settling
+		s.flush(gs)
 		s.jobs.add(job{group: gs.id, mark: &markFrame{scope: f.scope, round: f.round, messages: rd.messages}})
 	}
 	return nil
@@ -156,6 +191,9 @@ func (s *Session) stepHigher(gs *groupSession, f reconFrame, res recon.Result) e
 	}
 	if !res.Final {
 		s.tell(reconFrame{f.scope, f.round, res.Reply}.encode())
+	}
+	if res.Final || !res.Open {
+		s.flush(gs)
 	}
 	if rd.mark != nil {
 		return s.marked(*rd.mark)
@@ -181,6 +219,7 @@ func (s *Session) marked(f markFrame) error {
 	if f.round != rd.number || rd.phase == idle {
 		return nil
 	}
+	s.flush(gs)
 	rd.mark, rd.phase = nil, idle
 	gs.live = true
 	s.jobs.add(job{group: gs.id, marked: &markFrame{scope: f.scope, round: f.round}})
