@@ -311,16 +311,20 @@ func (s *Session) askNames(ctx context.Context, id peercrypto.ID) error {
 	var ask []peercrypto.ID
 	err = s.e.store.View(ctx, func(r Reader) error {
 		for _, m := range g.view.Load().state.Members() {
-			here := m.UserID == s.e.userID || (m.UserID == s.peer.UserID && len(s.peer.UserDoc) > 0)
-			if here || s.loop.named[m.UserID] || len(ask) == maxUsers {
+			if m.UserID == s.e.userID || s.loop.named[m.UserID] || len(ask) == maxUsers {
 				continue
 			}
 			_, ok, err := r.Value(bucketUsers, string(m.UserID))
 			if err != nil {
 				return err
 			}
-			if !ok {
-				s.loop.named[m.UserID] = true
+			if ok {
+				continue
+			}
+			s.loop.named[m.UserID] = true
+			if m.UserID == s.peer.UserID && len(s.peer.UserDoc) > 0 {
+				s.learn(s.peer.UserDoc) // it was no member yet when the session began
+			} else {
 				ask = append(ask, m.UserID)
 			}
 		}
