@@ -84,7 +84,7 @@ func serverLine(s api.Server) string {
 	case s.URL == "":
 		return "none: offline"
 	case s.Connected:
-		return fmt.Sprintf("%s, connected for %s; %d of %d topics, %d devices seen", s.Name, ago(s.Since), s.Published, s.Topics, s.Peers)
+		return fmt.Sprintf("%s, connected for %s; topics %d of %d, devices seen %d", s.Name, ago(s.Since), s.Published, s.Topics, s.Peers)
 	case s.LastError != "":
 		return fmt.Sprintf("%s, NOT connected: %s", s.URL, s.LastError)
 	}

@@ -50,9 +50,9 @@ type Config struct {
 	ReconnectMin, ReconnectMax time.Duration
 	// MaxDials bounds attempts that run at once; default 16. Others wait.
 	MaxDials int
-	// MaxDevices bounds the devices that are pursued or connected by Auto or
-	// Connect at once; default 256. Connections that others make come on top,
-	// up to the link's 1,024.
+	// MaxDevices bounds the devices that are pursued or connected at once;
+	// default 256. Others wait for room. Connections that others make count, but
+	// only the link's limit of 1,024 refuses them.
 	MaxDevices int
 	// Limits are the engine's; zero means its defaults.
 	Limits groupsync.Limits

@@ -54,10 +54,22 @@ func (d *device) settleLocked(err error) {
 	d.waiters = nil
 }
 
-func (d *device) stopPursuitLocked() {
+func (p *Peer) stopPursuitLocked(d *device) {
 	if d.pursuit != nil {
 		d.pursuit()
 		d.pursuit = nil
+		p.busy--
+	}
+}
+
+// freedLocked pursues devices that MaxDevices made wait.
+func (p *Peer) freedLocked() {
+	if !p.starved {
+		return
+	}
+	p.starved = false
+	for _, d := range p.devices {
+		p.wantLocked(d)
 	}
 }
 
@@ -87,12 +99,14 @@ func (p *Peer) gone(ev link.Gone) {
 	delete(d.tags, ev.Tag)
 	left := !d.present()
 	if left {
-		d.stopPursuitLocked()
+		p.stopPursuitLocked(d)
 		p.dropLocked(d)
+		p.freedLocked()
 	}
+	user := d.user
 	p.mu.Unlock()
 	if left {
-		p.hub.publish(DeviceGone{Device: d.id, User: d.user})
+		p.hub.publish(DeviceGone{Device: ev.DeviceID, User: user})
 	}
 }
 
@@ -109,7 +123,8 @@ func (p *Peer) wantLocked(d *device) {
 // pursueLocked starts the goroutine that dials until the device is connected,
 // gone or not wanted any more.
 func (p *Peer) pursueLocked(d *device) {
-	if p.busyLocked() >= p.cfg.MaxDevices {
+	if p.busy >= p.cfg.MaxDevices {
+		p.starved = true
 		d.lastErr = ErrTooManyDevices
 		d.settleLocked(ErrTooManyDevices)
 		return
@@ -121,17 +136,7 @@ func (p *Peer) pursueLocked(d *device) {
 		return
 	}
 	d.pursuit = cancel
-}
-
-// busyLocked counts what MaxDevices bounds.
-func (p *Peer) busyLocked() int {
-	n := 0
-	for _, d := range p.devices {
-		if d.pursuit != nil || d.conn != nil && d.wanted {
-			n++
-		}
-	}
-	return n
+	p.busy++
 }
 
 // pursue dials one device until ctx ends, which connected, gone and Disconnect
@@ -161,13 +166,14 @@ func (p *Peer) pursue(ctx context.Context, d *device) {
 			d.lastErr = err
 			d.settleLocked(err)
 		}
+		user := d.user
 		p.mu.Unlock()
 		if err == nil {
 			<-ctx.Done() // the event of this connection ends the pursuit
 			return
 		}
 		p.log.Debug("connecting to a device failed", "device", d.id.Short(), "error", err)
-		p.hub.publish(ConnectFailed{Device: d.id, User: d.user, Err: err})
+		p.hub.publish(ConnectFailed{Device: d.id, User: user, Err: err})
 	}
 }
 
@@ -205,9 +211,12 @@ func (p *Peer) connected(conn *link.Conn) {
 	}
 	d := p.deviceLocked(r.DeviceID, r.UserID)
 	d.user = r.UserID // proven now
-	d.stopPursuitLocked()
+	p.stopPursuitLocked(d)
 	c := newConnection(p, conn)
 	old := d.conn
+	if old == nil {
+		p.busy++
+	}
 	d.conn, d.lastErr = c, nil
 	if p.cfg.Auto && !d.declined {
 		d.wanted = true
@@ -233,15 +242,18 @@ func (p *Peer) disconnected(ev link.Disconnected) {
 	}
 	c := d.conn
 	d.conn, d.lastErr = nil, ev.Reason
+	p.busy--
 	d.failures++
 	if p.cfg.Now().Sub(c.since) >= stableAfter {
 		d.failures = 1
 	}
 	p.wantLocked(d)
 	p.dropLocked(d)
+	p.freedLocked()
+	user := d.user
 	p.mu.Unlock()
 	c.cancel(ev.Reason)
-	p.hub.publish(DeviceDisconnected{Device: d.id, User: d.user, Err: ev.Reason})
+	p.hub.publish(DeviceDisconnected{Device: ev.DeviceID, User: user, Err: ev.Reason})
 }
 
 // Connect connects with a device that is present, waiting for it to dial us
@@ -307,8 +319,9 @@ func (p *Peer) Disconnect(id peercrypto.ID) error {
 		return fmt.Errorf("disconnecting device %s: %w", id.Short(), ErrNotConnected)
 	}
 	d.wanted, d.declined = false, true
-	d.stopPursuitLocked()
+	p.stopPursuitLocked(d)
 	d.settleLocked(ErrDisconnected)
+	p.freedLocked()
 	c := d.conn
 	p.mu.Unlock()
 	if c == nil {

@@ -33,6 +33,8 @@ type Peer struct {
 	devices map[peercrypto.ID]*device
 	server  string                  // canonical name of the server's session; "" when there is none
 	invites map[peercrypto.Tag]bool // topics of invitations
+	busy    int                     // pursuits and connections: what MaxDevices bounds
+	starved bool                    // a device waits for room below MaxDevices
 	closing bool                    // guards wg against Add after Wait
 }
 

@@ -255,6 +255,56 @@ func TestOffline(t *testing.T) {
 	}
 }
 
+// TestMaxDevices: who does not fit waits, and comes when there is room.
+func TestMaxDevices(t *testing.T) {
+	s := startServer(t)
+	alice := newUser(t, "alice").open(s)
+	group := alice.create("garden")
+	one := func(c *peer.Config) { c.MaxDevices = 1 }
+	bob, carol := newUser(t, "bob").open(s), newUser(t, "carol").open(s)
+	alice.invites(bob, group, groupsync.InviteOptions{})
+	alice.invites(carol, group, groupsync.InviteOptions{})
+	equal(t, group, 0, alice, bob, carol)
+	for _, u := range []*user{alice, bob, carol} {
+		u.close()
+	}
+	alice.open(s, one)
+	bob.open(s, one)
+	eventually(t, "alice and bob are connected", func() bool { return alice.connectedTo(bob) && bob.connectedTo(alice) })
+	carol.open(s, one)
+	eventually(t, "carol sees both", func() bool { return len(carol.Status().Devices) == 2 })
+	bob.close()
+	eventually(t, "carol has taken bob's place", func() bool { return alice.connectedTo(carol) && carol.connectedTo(alice) })
+}
+
+func TestContextEndsPeer(t *testing.T) {
+	id, _, err := peercrypto.NewIdentity(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := sqlite.Open(t.TempDir()+"/peerd.db", sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	ctx, cancel := context.WithCancel(context.Background())
+	p, err := peer.Open(ctx, peer.Config{Identity: id, Store: store, Server: startServer(t).url()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := p.Events(context.Background())
+	cancel()
+	<-p.Done()
+	for range events { // closed with the peer
+	}
+	if !errors.Is(p.Err(), context.Canceled) {
+		t.Errorf("Err: %v", p.Err())
+	}
+	if err := errors.Join(p.Close(), p.Close()); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
 func TestOtherServer(t *testing.T) {
 	s := startServer(t)
 	alice, bob := newUser(t, "alice").open(s), newUser(t, "bob").open(s)

@@ -83,7 +83,7 @@ func (p *Peer) reconsider() {
 			d.wanted = false
 		case !reason:
 			d.wanted = false
-			d.stopPursuitLocked()
+			p.stopPursuitLocked(d)
 			d.settleLocked(ErrNotAdmitted)
 		default:
 			p.wantLocked(d)
@@ -124,7 +124,7 @@ func (p *Peer) serverDown(ev link.ServerDown) {
 	p.server = ""
 	for _, d := range p.devices {
 		clear(d.tags)
-		d.stopPursuitLocked()
+		p.stopPursuitLocked(d)
 		p.dropLocked(d)
 	}
 	p.mu.Unlock()

@@ -81,6 +81,8 @@ var (
 	ErrUnknownDevice = errors.New("device is not present on any shared topic")
 	// ErrNoAnswer means that an offer was delivered but not answered in time.
 	ErrNoAnswer = errors.New("device did not answer")
+	// ErrDeviceGone: the device's session at the server ended while the connection was negotiated.
+	ErrDeviceGone = errors.New("device left the signaling server before the connection stood")
 	// ErrServerDown means that there is no session with the signaling server.
 	ErrServerDown = errors.New("no session with the signaling server")
 	// ErrNotRunning means that Run was not called or has ended.

@@ -11,6 +11,7 @@ import (
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer/link"
+	"github.com/peersignal/peersignal/pkg/wire"
 )
 
 func TestConnectBothWays(t *testing.T) {
@@ -214,6 +215,33 @@ func TestRedialReplaces(t *testing.T) {
 	if c := a.link.Conn(b.deviceID()); c != fresh || c.Err() != nil {
 		t.Error("the old connection's end removed the new one")
 	}
+}
+
+// TestDeviceRestartsWhileDialled loses the offer with the process that it was for. Nothing may wait for an answer from
+// somebody who can't know of it.
+func TestDeviceRestartsWhileDialled(t *testing.T) {
+	r := newRelay(t)
+	a := startDevice(t, r.url(), nil)
+	id, doc := testIdentity(t)
+	b := startIdentity(t, r.url(), id, doc, nil)
+	a.sees(b)
+	offered := make(chan struct{}, 1)
+	r.setPass(func(_ peercrypto.ID, m *wire.Signal) []*wire.Signal {
+		if m.Kind == wire.KindOffer {
+			offered <- struct{}{}
+		}
+		return nil
+	})
+	dialled := make(chan error, 1)
+	go func() {
+		_, err := a.link.Dial(testContext(t), b.deviceID())
+		dialled <- err
+	}()
+	<-offered
+	b.stop()
+	wantErr(t, <-dialled, link.ErrDeviceGone)
+	r.setPass(nil)
+	connect(t, a, startIdentity(t, r.url(), id, doc, nil))
 }
 
 func TestDialErrors(t *testing.T) {

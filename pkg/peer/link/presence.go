@@ -95,6 +95,9 @@ func (l *Link) onPresent(m *wire.Present) {
 		l.replaceTopicLocked(m.Tag, certs)
 	}
 	for _, c := range certs {
+		if _, known := l.peers.topics[m.Tag][c.DeviceID]; known && !m.Full {
+			l.restartedLocked(c.DeviceID)
+		}
 		if !l.peers.join(m.Tag, c) {
 			l.refused.add("presence over the limit")
 			continue
@@ -107,6 +110,17 @@ func (l *Link) onPresent(m *wire.Present) {
 		if l.peers.leave(m.Tag, id) {
 			l.queue.push(Gone{DeviceID: id, Tag: m.Tag})
 		}
+		if l.peers.devices[id] == nil {
+			l.restartedLocked(id)
+		}
+	}
+}
+
+// restartedLocked ends a negotiation with a device whose session at the server ended: what it was sent may be lost, and
+// as long as the attempt waits for it no other one is made. A negotiation that had everything is made again at once.
+func (l *Link) restartedLocked(id peercrypto.ID) {
+	if a := l.attempts[id]; a != nil {
+		a.cancel(ErrDeviceGone)
 	}
 }
 
