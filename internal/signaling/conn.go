@@ -180,16 +180,21 @@ func (c *conn) count(bytes int) {
 }
 
 func (c *conn) write(frame []byte) error {
-	c.mu.Lock()
-	if c.closing == nil {
-		_ = c.nc.SetWriteDeadline(time.Now().Add(c.limits.WriteTimeout))
-	}
-	c.mu.Unlock()
+	c.extendWrite()
 	err := c.ws.Write(context.Background(), websocket.MessageText, frame)
 	c.mu.Lock()
 	c.queued = max(0, c.queued-len(frame))
 	c.mu.Unlock()
 	return err
+}
+
+// extendWrite gives the next write its time. While the connection ends, the deadline is shut's.
+func (c *conn) extendWrite() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing == nil {
+		_ = c.nc.SetWriteDeadline(time.Now().Add(c.limits.WriteTimeout))
+	}
 }
 
 // finish says the last word and makes the closing handshake, within
@@ -255,8 +260,10 @@ func (c *conn) alive() {
 	}
 }
 
-// ping sends a ping; the pong extends the read deadline (see alive).
+// ping sends a ping; the pong extends the read deadline (see alive). The write deadline of the last message has long
+// passed on a connection that is silent, and would end it.
 func (c *conn) ping() {
+	c.extendWrite()
 	ctx, cancel := context.WithTimeout(context.Background(), c.limits.PingInterval)
 	defer cancel()
 	_ = c.ws.Ping(ctx)

@@ -75,3 +75,16 @@ func TestDeadConnection(t *testing.T) {
 		t.Errorf("closed with %v", dead.closed)
 	}
 }
+
+// TestSilentConnectionStays is about a connection that nobody writes to for longer than a write may take: the pings must
+// go through all the same.
+func TestSilentConnectionStays(t *testing.T) {
+	n := start(t, signaling.Config{Limits: signaling.Limits{
+		WriteTimeout: 20 * time.Millisecond, PingInterval: 100 * time.Millisecond, PingTimeout: 10 * time.Second,
+	}})
+	silent, other := connect(t, n, newDevice(t)), connect(t, n, newDevice(t))
+	silent.hold(tag(1))
+	time.Sleep(350 * time.Millisecond) // three pings
+	other.hold(tag(1))
+	silent.joined(tag(1), other)
+}

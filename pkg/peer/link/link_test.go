@@ -241,7 +241,7 @@ func TestDeviceRestartsWhileDialled(t *testing.T) {
 	b.stop()
 	wantErr(t, <-dialled, link.ErrDeviceGone)
 	r.setPass(nil)
-	connect(t, a, startIdentity(t, r.url(), id, doc, nil))
+	connect(t, startIdentity(t, r.url(), id, doc, nil), a)
 }
 
 func TestDialErrors(t *testing.T) {
