@@ -241,6 +241,7 @@ type offer struct {
 	Name     string            `json:"name"`
 	By       peercrypto.ID     `json:"by"`
 	Role     entry.Role        `json:"role"`
+	Grant    peercrypto.Hash   `json:"grant"`
 	Received int64             `json:"received"`
 	Ops      []json.RawMessage `json:"ops"`
 }
@@ -288,13 +289,17 @@ func (e *Engine) keepOffer(ctx context.Context, from, id peercrypto.ID, raws [][
 	}
 	add, _ := log.Get(grants[0])
 	p, _ := s.Principal(grants[0])
-	o.Name, o.By, o.Role = s.Name(), add.Signer, p.Role
+	o.Name, o.By, o.Role, o.Grant = s.Name(), add.Signer, p.Role, grants[0]
 	raw, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}
 	fresh := false
 	err = e.store.Update(ctx, func(tx Tx) error {
+		declined, _, err := tx.Value(bucketDeclined, string(id))
+		if err != nil || string(declined) == o.Grant.String() {
+			return err
+		}
 		old, err := e.offers(tx)
 		if err != nil {
 			return err
@@ -391,10 +396,29 @@ func (e *Engine) offer(ctx context.Context, id peercrypto.ID) (o offer, err erro
 	return o, err
 }
 
-// Decline forgets an offered group. It may be offered again.
+// Decline forgets an offered group. The same grant is not offered again, a new one may be.
 func (e *Engine) Decline(ctx context.Context, id peercrypto.ID) error {
-	if _, err := e.offer(ctx, id); err != nil {
+	o, err := e.offer(ctx, id)
+	if err != nil {
 		return fmt.Errorf("declining group %s: %w", id.Short(), err)
 	}
-	return e.store.Update(ctx, func(tx Tx) error { return tx.PutValue(bucketOffers, string(id), nil) })
+	err = e.store.Update(ctx, func(tx Tx) error {
+		n := 0
+		if err := tx.Values(bucketDeclined, func(string, []byte) error { n++; return nil }); err != nil {
+			return err
+		}
+		if n < maxDeclined {
+			if err := tx.PutValue(bucketDeclined, string(id), []byte(o.Grant.String())); err != nil {
+				return err
+			}
+		}
+		return tx.PutValue(bucketOffers, string(id), nil)
+	})
+	if err != nil {
+		return fmt.Errorf("declining group %s: %w", id.Short(), err)
+	}
+	return nil
 }
+
+// maxDeclined is how many declined groups are remembered; others are offered again.
+const maxDeclined = 10_000

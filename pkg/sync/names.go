@@ -13,6 +13,7 @@ const (
 	bucketUsers    = "users"    // signed user documents by user id
 	bucketJoins    = "joins"    // pending joins by group id
 	bucketOffers   = "offers"   // groups that wait for this user's consent, by group id
+	bucketDeclined = "declined" // hashes of grants that this user declined, by group id
 	bucketRequests = "requests" // claims that wait for Admit, by group id + "/" + user id
 )
 

@@ -1,0 +1,67 @@
+package sync_test
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
+)
+
+// BenchmarkIngest takes in batches of 2,000 changes of another member, and verifies as many bare signatures on all cores in the same run, because the
+// speed of machines drifts.
+func BenchmarkIngest(b *testing.B) {
+	for _, kind := range []string{"memory", "sqlite"} {
+		b.Run(kind, func(b *testing.B) { benchmarkIngest(b, kind) })
+	}
+}
+
+func benchmarkIngest(b *testing.B, kind string) {
+	const batch = 2_000
+	var store groupsync.Store = newStore()
+	if kind == "sqlite" {
+		store = openSQLite(b, "bench")
+	}
+	a, w := openNode(b, identity(b, 0), store, "a"), newNode(b, 1)
+	g := a.create("bench")
+	join(b, a, g, entry.Write, w)
+	p := newPen(b, w, g)
+	var ingest, verify time.Duration
+	changes := 0
+	for b.Loop() {
+		b.StopTimer()
+		raws, entries := make([][]byte, batch), make([]*entry.Entry, batch)
+		for i := range raws {
+			entries[i] = p.write(nil)
+			raws[i] = entries[i].Raw
+		}
+		b.StartTimer()
+		begin := time.Now()
+		res, err := a.Ingest(b.Context(), w.peer(), g, raws)
+		ingest += time.Since(begin)
+		if err != nil || res.Accepted != batch {
+			b.Fatal(fmt.Sprint(res, err))
+		}
+		b.StopTimer()
+		changes += batch
+		begin = time.Now()
+		var wg sync.WaitGroup
+		for c := range runtime.GOMAXPROCS(0) {
+			wg.Go(func() {
+				for i := c; i < batch; i += runtime.GOMAXPROCS(0) {
+					if !entries[i].VerifySignature(w.ident.User.Public()) {
+						panic("a signature is wrong")
+					}
+				}
+			})
+		}
+		wg.Wait()
+		verify += time.Since(begin)
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(changes)/ingest.Seconds(), "changes/s")
+	b.ReportMetric(float64(changes)/verify.Seconds(), "verifies/s")
+}
