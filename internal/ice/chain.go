@@ -135,17 +135,21 @@ func (c *Chain) patience(ctx context.Context, steps int) time.Duration {
 func (c *Chain) askStep(ctx context.Context, step []*link, timeout time.Duration, r Request) (Result, error) {
 	results := make([]Result, len(step))
 	errs := make([]error, len(step))
+	outcomes := make([]int, len(step))
 	stepCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	for i, l := range step {
-		wg.Go(func() { results[i], errs[i] = l.source.ICEServers(stepCtx, r) })
+		wg.Go(func() {
+			results[i], errs[i] = l.source.ICEServers(stepCtx, r)
+			outcomes[i] = outcome(ctx, stepCtx, results[i], errs[i])
+		})
 	}
 	wg.Wait()
 
 	joined := Result{}
 	for i, l := range step {
-		c.note(l, outcome(ctx, results[i], errs[i]), errs[i])
+		c.note(l, outcomes[i], errs[i])
 		if errs[i] != nil {
 			errs[i] = fmt.Errorf("%s: %w", l.source.Name(), errs[i])
 			continue
@@ -160,7 +164,7 @@ func (c *Chain) askStep(ctx context.Context, step []*link, timeout time.Duration
 	return joined, errors.Join(errs...)
 }
 
-func outcome(caller context.Context, r Result, err error) int {
+func outcome(caller, step context.Context, r Result, err error) int {
 	switch {
 	case err == nil && len(r.Servers) == 0:
 		return askedEmpty
@@ -168,7 +172,7 @@ func outcome(caller context.Context, r Result, err error) int {
 		return askedOK
 	case caller.Err() != nil:
 		return askedCanceled
-	case errors.Is(err, context.DeadlineExceeded):
+	case step.Err() != nil:
 		return askedTimeout
 	}
 	return askedError

@@ -44,7 +44,7 @@ func NewCloudflare(cfg CloudflareConfig) (*Cloudflare, error) {
 }
 
 func newCloudflare(cfg CloudflareConfig) (*Cloudflare, error) {
-	if !cloudflareKey.MatchString(cfg.KeyID) || cfg.APIToken == "" {
+	if !cloudflareKey.MatchString(cfg.KeyID) || cfg.APIToken.IsZero() {
 		return nil, errors.New("it needs the id of a TURN key and that key's API token")
 	}
 	var err error
@@ -90,7 +90,7 @@ func (c *Cloudflare) ICEServers(ctx context.Context, _ Request) (Result, error) 
 		return Result{}, fmt.Errorf("asking Cloudflare: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+string(c.cfg.APIToken))
+	req.Header.Set("Authorization", "Bearer "+c.cfg.APIToken.Reveal())
 	begin := time.Now()
 	answer, err := c.provider.ask(ctx, req)
 	if err != nil {

@@ -24,7 +24,7 @@ type EndpointConfig struct {
 // Cached.
 type Endpoint struct {
 	cfg      EndpointConfig
-	url      string // with the key
+	url      Secret // with the key
 	provider *provider
 }
 
@@ -39,14 +39,14 @@ func NewEndpoint(cfg EndpointConfig) (*Endpoint, error) {
 	if cfg.Username != "" {
 		query.Set("username", cfg.Username)
 	}
-	if cfg.Key != "" {
-		query.Set("key", string(cfg.Key))
+	if !cfg.Key.IsZero() {
+		query.Set("key", cfg.Key.Reveal())
 	}
 	u.RawQuery = query.Encode()
 	return &Endpoint{
-		cfg: cfg, url: u.String(),
+		cfg: cfg, url: NewSecret(u.String()),
 		provider: newProvider("the TURN credential service", cfg.Client, cfg.Timeout,
-			func(int) string { return "check its URL and key" }, cfg.Key, Secret(url.QueryEscape(string(cfg.Key)))),
+			func(int) string { return "check its URL and key" }, cfg.Key, NewSecret(url.QueryEscape(cfg.Key.Reveal()))),
 	}, nil
 }
 
@@ -62,7 +62,7 @@ func (*Endpoint) GoString() string { return "endpoint" }
 // ICEServers implements Source: it fetches credentials, which are good for
 // every client. The error wraps ErrRejected when the settings are at fault.
 func (e *Endpoint) ICEServers(ctx context.Context, _ Request) (Result, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.url.Reveal(), nil)
 	if err != nil {
 		return Result{}, errors.New("asking the TURN credential service: its URL is malformed")
 	}

@@ -2,6 +2,7 @@ package ice
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -14,6 +15,12 @@ type Server struct {
 	Username   string   `json:"username,omitempty"`
 	Credential string   `json:"credential,omitempty"`
 }
+
+// String keeps the credential out of formatted output.
+func (s Server) String() string { return fmt.Sprint(s.URLs) }
+
+// GoString keeps the credential out of %#v.
+func (s Server) GoString() string { return s.String() }
 
 // LogValue keeps the credential out of logs.
 func (s Server) LogValue() slog.Value { return slog.AnyValue(s.URLs) }

@@ -141,8 +141,8 @@ func (p *provider) refusal(resp *http.Response, body []byte) error {
 // clean shortens what a provider wrote, and hides a secret that it echoes.
 func (p *provider) clean(s string) string {
 	for _, secret := range p.secrets {
-		if secret != "" {
-			s = strings.ReplaceAll(s, string(secret), redacted)
+		if !secret.IsZero() {
+			s = strings.ReplaceAll(s, secret.Reveal(), redacted)
 		}
 	}
 	if len(s) > maxMessage {

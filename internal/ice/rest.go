@@ -57,9 +57,9 @@ func NewREST(cfg RESTConfig) (*REST, error) {
 
 func newREST(cfg RESTConfig) (_ *REST, err error) {
 	r := &REST{cfg: cfg}
-	switch {
-	case len(cfg.Secret) < minSharedSecret || len(cfg.Secret) > maxCredential:
-		return nil, fmt.Errorf("the secret has %d bytes, must have %d to %d", len(cfg.Secret), minSharedSecret, maxCredential)
+	switch secretLen := len(cfg.Secret.Reveal()); {
+	case secretLen < minSharedSecret || secretLen > maxCredential:
+		return nil, fmt.Errorf("the secret has %d bytes, must have %d to %d", secretLen, minSharedSecret, maxCredential)
 	case !userPrefix.MatchString(cfg.UserPrefix):
 		return nil, errors.New("the user prefix can have at most 32 letters, digits, underscores, dots and hyphens")
 	case len(cfg.URLs) > maxURLsPerServer:
@@ -103,7 +103,7 @@ func (r *REST) ICEServers(_ context.Context, q Request) (Result, error) {
 	expires := time.Now().Round(0).Add(r.cfg.TTL).Truncate(time.Second)
 	username := strconv.FormatInt(expires.Unix(), 10) + ":" + r.cfg.UserPrefix +
 		r.tag("user", q.User) + "." + r.tag("session", q.Session)
-	mac := hmac.New(sha1.New, []byte(r.cfg.Secret))
+	mac := hmac.New(sha1.New, []byte(r.cfg.Secret.Reveal()))
 	mac.Write([]byte(username))
 	var servers []Server
 	if len(r.stun) > 0 {
@@ -116,7 +116,7 @@ func (r *REST) ICEServers(_ context.Context, q Request) (Result, error) {
 }
 
 func (r *REST) tag(kind, id string) string {
-	mac := hmac.New(sha256.New, []byte(r.cfg.Secret))
+	mac := hmac.New(sha256.New, []byte(r.cfg.Secret.Reveal()))
 	mac.Write([]byte("peersignal rest " + kind + "\x00" + id))
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:tagBytes])
 }

@@ -54,13 +54,13 @@ func NewTwilio(cfg TwilioConfig) (*Twilio, error) {
 }
 
 func newTwilio(cfg TwilioConfig) (*Twilio, error) {
-	token, key := cfg.AuthToken != "", cfg.APIKeySID != "" || cfg.APIKeySecret != ""
+	token, key := !cfg.AuthToken.IsZero(), cfg.APIKeySID != "" || !cfg.APIKeySecret.IsZero()
 	switch {
 	case !twilioAccount.MatchString(cfg.AccountSID):
 		return nil, errors.New("the account SID must be AC and 32 hexadecimal digits")
 	case token == key:
 		return nil, errors.New("give either an auth token or an API key (SID and secret)")
-	case key && (!twilioKey.MatchString(cfg.APIKeySID) || cfg.APIKeySecret == ""):
+	case key && (!twilioKey.MatchString(cfg.APIKeySID) || cfg.APIKeySecret.IsZero()):
 		return nil, errors.New("an API key is a SID, SK and 32 hexadecimal digits, and its secret")
 	}
 	var err error
@@ -110,9 +110,9 @@ func (t *Twilio) ICEServers(ctx context.Context, _ Request) (Result, error) {
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if t.cfg.APIKeySID != "" {
-		req.SetBasicAuth(t.cfg.APIKeySID, string(t.cfg.APIKeySecret))
+		req.SetBasicAuth(t.cfg.APIKeySID, t.cfg.APIKeySecret.Reveal())
 	} else {
-		req.SetBasicAuth(t.cfg.AccountSID, string(t.cfg.AuthToken))
+		req.SetBasicAuth(t.cfg.AccountSID, t.cfg.AuthToken.Reveal())
 	}
 	begin := time.Now()
 	body, err := t.provider.ask(ctx, req)
