@@ -20,11 +20,9 @@ const fromQuarantine = -1
 type item struct {
 	ent *entry.Entry
 	// sound is set when everything but the references within the same call was checked already.
-	sound bool
-	// prevStored is set when the entry before it in its chain was found in the store.
-	prevStored bool
-	from       peercrypto.ID
-	received   int64
+	sound    bool
+	from     peercrypto.ID
+	received int64
 	// released is set for an item out of quarantine, which is not counted in the result.
 	released bool
 	origin   int64
@@ -49,7 +47,6 @@ type batch struct {
 	state   *group.State
 	changed bool // operations were added to the log
 
-	pending []*item
 	newOps  []*item
 	seen    map[peercrypto.Hash]*item   // data admitted in this batch: stored or waiting for judgement
 	held    map[peercrypto.Hash][]*item // by grant: new data of principals that are not free
@@ -61,6 +58,7 @@ type batch struct {
 
 	chain       *chainEnd // of the own data, once it was needed
 	folded      int       // documents written
+	position    int64     // the last one given
 	quarantined bool      // limits must be enforced
 	keepers     map[peercrypto.ID]struct{}
 	waiting     bool // the group has quarantined entries
@@ -94,7 +92,8 @@ func (e *Engine) update(ctx context.Context, g *replica, fn func(b *batch) error
 		}
 		return b, err
 	}
-	return b, e.announce(b)
+	e.announce(b)
+	return b, nil
 }
 
 func (e *Engine) newBatch(g *replica, tx Tx) (*batch, error) {
@@ -117,23 +116,23 @@ func (e *Engine) newBatch(g *replica, tx Tx) (*batch, error) {
 }
 
 // announce publishes what was committed.
-func (e *Engine) announce(b *batch) error {
+func (e *Engine) announce(b *batch) {
 	if b.changed || b.before == nil {
 		if err := b.g.publish(b.rec); err != nil {
-			return err
+			e.log.Error("a group can't be shown as it is stored", "group", b.g.id.Short(), "err", err)
 		}
+		e.generation.Add(1)
 		b.events = append(b.events, GroupChanged{b.g.id}, RendezvousChanged{})
 		e.alarm(b)
 	}
 	if b.committed != nil {
 		b.committed()
 	}
+	if b.shared > 0 {
+		b.g.head.Store(b.position)
+	}
 	if b.shared > 0 || b.changed || b.folded > 0 {
-		position, err := e.lastPosition()
-		if err != nil {
-			return err
-		}
-		b.events = append(b.events, Committed{Group: b.g.id, Position: position, Entries: b.shared})
+		b.events = append(b.events, Committed{Group: b.g.id, Position: b.position, Entries: b.shared})
 	}
 	if len(b.events) > 0 {
 		e.bus.wakeAll()
@@ -142,17 +141,6 @@ func (e *Engine) announce(b *batch) error {
 	if void := len(b.g.ops) - len(b.g.stored); int64(void) > 2*e.cfg.Limits.GroupItems {
 		b.g.broken = true // loads the log without what was evicted
 	}
-	return nil
-}
-
-func (e *Engine) lastPosition() (int64, error) {
-	var position int64
-	err := e.store.View(context.Background(), func(r Reader) error {
-		var err error
-		position, err = r.LastPosition()
-		return err
-	})
-	return position, err
 }
 
 // alarm tells what the evaluation found suspicious since the last state.
@@ -222,7 +210,11 @@ func (b *batch) finish() error {
 	if err := b.foldTouched(); err != nil {
 		return err
 	}
-	return b.enforceLimits()
+	if err := b.enforceLimits(); err != nil {
+		return err
+	}
+	b.position, err = b.tx.LastPosition()
+	return err
 }
 
 // settle evaluates after operations and judges what they changed.

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
 
@@ -21,7 +20,7 @@ func BenchmarkIngest(b *testing.B) {
 
 func benchmarkIngest(b *testing.B, kind string) {
 	const batch = 2_000
-	var store groupsync.Store = newStore()
+	store := newStore()
 	if kind == "sqlite" {
 		store = openSQLite(b, "bench")
 	}

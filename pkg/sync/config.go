@@ -3,7 +3,6 @@ package sync
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"runtime"
 	"time"
@@ -81,7 +80,7 @@ func (c Config) validate() (Config, error) {
 		return c, fmt.Errorf("opening the sync engine: the user's name has %d bytes; at most %d", len(c.Name), peercrypto.MaxUserName)
 	}
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -106,17 +106,11 @@ func (b *batch) put(raw json.RawMessage) (Document, PutStatus, error) {
 	if err != nil {
 		return Document{Group: b.g.id, Subject: id}, PutFailed, err
 	}
-	doc, existed, err := b.tx.Document(b.g.id, id)
+	doc, _, err := b.tx.Document(b.g.id, id)
 	if err != nil {
 		return doc, PutFailed, err
 	}
 	doc.Group, doc.Subject = b.g.id, id
-	if !existed {
-		// Changes without effect leave no document, but a new one must come behind them.
-		if doc.Modified, err = b.lastModified(id); err != nil {
-			return doc, PutFailed, err
-		}
-	}
 	if err := checkSize(full); err != nil {
 		return doc, PutFailed, err
 	}
@@ -155,15 +149,6 @@ func checkSize(full json.RawMessage) error {
 		return invalidDocument("it has %d bytes; at most %d", size, fold.MaxDocument-room)
 	}
 	return nil
-}
-
-func (b *batch) lastModified(id peercrypto.ID) (int64, error) {
-	var last int64
-	err := b.tx.SubjectEntries(b.g.id, id, func(r Record) error {
-		last = r.Modified
-		return nil
-	})
-	return last, err
 }
 
 // Delete deletes a document; a tombstone stays. Deleting what is not there is ErrNotFound.

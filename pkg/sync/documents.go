@@ -49,9 +49,13 @@ func (b *batch) foldSubject(id peercrypto.ID) (Document, error) {
 	}
 	state := fold.NewState(b.g.id, id)
 	last := Ref{}
-	if ok && !work.refold && len(work.added) > 0 && doc.Last.Compare(refOf(work.added[0])) < 0 {
-		if state, err = fold.Restore(b.g.id, id, doc.JSON, doc.Deleted, doc.Modified); err != nil {
-			return doc, err
+	// Without a document there are no valid changes yet: see putDocument.
+	later := !ok || (len(work.added) > 0 && doc.Last.Compare(refOf(work.added[0])) < 0)
+	if later && !work.refold {
+		if ok {
+			if state, err = fold.Restore(b.g.id, id, doc.JSON, doc.Deleted, doc.Modified); err != nil {
+				return doc, err
+			}
 		}
 		for _, ent := range work.added {
 			state.Apply(ent.Modified, ent.SubjectDeleted, ent.Changes)
@@ -86,12 +90,11 @@ func (b *batch) foldAll(state *fold.State, id peercrypto.ID, decoded []*entry.En
 	return last, err
 }
 
+// putDocument stores the result. A subject with valid changes always has one: where they have no effect, it is a tombstone, so that
+// whoever adds the next change knows that there are others.
 func (b *batch) putDocument(id peercrypto.ID, state *fold.State, last Ref, existed bool) (Document, error) {
-	doc := Document{
-		Group: b.g.id, Subject: id, Modified: state.Modified(), Deleted: state.Deleted(), Last: last,
-	}
-	if !state.Exists() && !state.Deleted() {
-		// Only changes without effect: there is no document, and no tombstone either.
+	doc := Document{Group: b.g.id, Subject: id, Modified: state.Modified(), Deleted: !state.Exists(), Last: last}
+	if last == (Ref{}) {
 		if existed {
 			return doc, b.tx.DeleteDocument(b.g.id, id)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -32,6 +33,9 @@ type Engine struct {
 	sessions map[*Session]struct{}
 	userDoc  []byte
 	closed   bool
+
+	// generation rises whenever members, groups, joins or the own name change: sessions look at their groups again then.
+	generation atomic.Int64
 
 	bus    bus
 	wanted wantTable
@@ -149,15 +153,7 @@ func (e *Engine) replicas() []*replica {
 	return out
 }
 
-// joined returns a group in which this user is an active member with at least that role.
-func (e *Engine) joined(id peercrypto.ID, needs entry.Role) (*replica, error) {
-	g, err := e.replica(id)
-	if err != nil {
-		return nil, err
-	}
-	return g, e.mayWrite(g.view.Load(), needs)
-}
-
+// mayWrite tells whether this user is an active member with at least that role.
 func (e *Engine) mayWrite(v *view, needs entry.Role) error {
 	m, member := v.state.Member(e.userID)
 	switch {

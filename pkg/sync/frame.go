@@ -416,7 +416,11 @@ func decodeFrame(lane Lane, raw []byte) (frameType, any, error) {
 	if err := c.done(); err != nil {
 		return t, nil, err
 	}
-	if f, ok := out.(entriesFrame); len(raw) > maxSmallFrame && !(ok && len(f.raws) == 1 && len(raw) <= MaxFrame) {
+	limit := maxSmallFrame
+	if f, ok := out.(entriesFrame); ok && len(f.raws) == 1 {
+		limit = MaxFrame
+	}
+	if len(raw) > limit {
 		return t, nil, fmt.Errorf("%w: %d bytes", errFrame, len(raw))
 	}
 	return t, out, nil

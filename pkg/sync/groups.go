@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -121,16 +122,31 @@ func mergeOffers(in []GroupInfo) []GroupInfo {
 
 // Group returns one group.
 func (e *Engine) Group(ctx context.Context, id peercrypto.ID) (GroupInfo, error) {
-	all, err := e.Groups(ctx)
-	if err != nil {
-		return GroupInfo{}, err
-	}
-	for _, g := range all {
-		if g.ID == id {
-			return g, nil
+	var found []GroupInfo
+	err := e.store.View(ctx, func(r Reader) error {
+		if g, err := e.replica(id); err == nil {
+			info, err := e.groupInfo(r, g.view.Load())
+			if err != nil {
+				return err
+			}
+			found = append(found, info)
 		}
+		raw, ok, err := r.Value(bucketOffers, string(id))
+		if err != nil || !ok {
+			return err
+		}
+		var o offer
+		err = json.Unmarshal(raw, &o)
+		found = append(found, o.info())
+		return err
+	})
+	if err == nil && len(found) == 0 {
+		err = ErrNotFound
 	}
-	return GroupInfo{}, fmt.Errorf("group %s: %w", id.Short(), ErrNotFound)
+	if err != nil {
+		return GroupInfo{}, fmt.Errorf("group %s: %w", id.Short(), err)
+	}
+	return mergeOffers(found)[0], nil
 }
 
 func (e *Engine) groupInfo(r Reader, v *view) (GroupInfo, error) {
@@ -264,6 +280,7 @@ func (e *Engine) Purge(ctx context.Context, id peercrypto.ID) error {
 	e.mu.Lock()
 	delete(e.groups, id)
 	e.mu.Unlock()
+	e.generation.Add(1)
 	e.bus.wakeAll()
 	e.bus.publish(GroupChanged{id}, RendezvousChanged{})
 	return nil

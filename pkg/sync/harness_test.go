@@ -232,7 +232,6 @@ type conversation struct {
 	a, b       *groupsync.Session
 	errA, errB chan error
 	cancel     context.CancelFunc
-	pipe       *pipe
 }
 
 func connect(t testing.TB, a, b *node) *conversation {

@@ -109,8 +109,9 @@ func (e *Engine) putJoin(ctx context.Context, j *pendingJoin) error {
 		return err
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.joins[j.inv.Group] = j
+	e.mu.Unlock()
+	e.generation.Add(1)
 	return nil
 }
 

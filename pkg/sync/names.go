@@ -72,6 +72,7 @@ func (e *Engine) writeName(ctx context.Context, name string) error {
 	e.mu.Lock()
 	e.userDoc = raw
 	e.mu.Unlock()
+	e.generation.Add(1)
 	return nil
 }
 

@@ -34,6 +34,8 @@ type replica struct {
 	broken bool
 
 	view atomic.Pointer[view]
+	// head is at least the position of the last shared entry; anybody may read it.
+	head atomic.Int64
 }
 
 // A view is what is published of a replica after a commit. It is immutable.
@@ -87,6 +89,11 @@ func loadReplica(r Reader, rec GroupRecord) (*replica, error) {
 	if err := g.findNamed(r); err != nil {
 		return nil, err
 	}
+	head, err := r.LastPosition()
+	if err != nil {
+		return nil, err
+	}
+	g.head.Store(head)
 	return g, g.publish(rec)
 }
 
@@ -212,6 +219,7 @@ func (e *Engine) heal(r Reader, g *replica) error {
 	g.logMu.Unlock()
 	g.ops, g.grants, g.devs, g.stored, g.named = fresh.ops, fresh.grants, fresh.devs, fresh.stored, fresh.named
 	g.broken = false
+	g.head.Store(fresh.head.Load())
 	g.view.Store(fresh.view.Load())
 	return nil
 }

@@ -67,22 +67,24 @@ type bulkFrame struct {
 
 // loopState is owned by loop.
 type loopState struct {
-	rec       recon.Reconciler
-	greeted   bool // the other's HELLO came
-	listed    bool // the other's first GROUPS came
-	listedOwn bool // the own first GROUPS was sent
-	groups    map[peercrypto.ID]*groupSession
-	knocked   map[peercrypto.ID]bool // joins that were announced here
-	joining   map[peercrypto.ID]bool // groups for which the other device asked to join and was told to wait
-	fetching  map[peercrypto.ID]bool // logs that were asked for
-	farewells map[peercrypto.ID]bool // groups whose leave was told
-	accepts   map[peercrypto.ID]bool // groups whose accept was told
-	offered   map[peercrypto.Hash]bool
-	asked     map[peercrypto.Hash]bool // entries that were asked for because others refer to them
-	later     map[peercrypto.Hash]laterWant
-	named     map[peercrypto.ID]bool // users whose document was asked for
-	userDoc   string                 // the own document that the other side knows
-	joins     int                    // JOIN frames received
+	rec     recon.Reconciler
+	greeted bool // the other's HELLO came
+	// generation of the engine when groups were looked at last; -1 before that.
+	generation int64
+	listed     bool // the other's first GROUPS came
+	listedOwn  bool // the own first GROUPS was sent
+	groups     map[peercrypto.ID]*groupSession
+	knocked    map[peercrypto.ID]bool // joins that were announced here
+	joining    map[peercrypto.ID]bool // groups for which the other device asked to join and was told to wait
+	fetching   map[peercrypto.ID]bool // logs that were asked for
+	farewells  map[peercrypto.ID]bool // groups whose leave was told
+	accepts    map[peercrypto.ID]bool // groups whose accept was told
+	offered    map[peercrypto.Hash]bool
+	asked      map[peercrypto.Hash]bool // entries that were asked for because others refer to them
+	later      map[peercrypto.Hash]laterWant
+	named      map[peercrypto.ID]bool // users whose document was asked for
+	userDoc    string                 // the own document that the other side knows
+	joins      int                    // JOIN frames received
 }
 
 // NewSession prepares a session; Run has it. The session takes the transport over.
@@ -92,8 +94,9 @@ func (e *Engine) NewSession(p Peer, t Transport) *Session {
 		ctl: make(chan any, 64), out: make(chan []byte, outQueue), inbox: make(chan bulkFrame, 4_096),
 		notes: make(chan any, 256), slow: make(chan func(context.Context), maxSlowTasks), wake: make(chan struct{}, 1),
 		loop: loopState{
-			groups:  map[peercrypto.ID]*groupSession{},
-			knocked: map[peercrypto.ID]bool{}, joining: map[peercrypto.ID]bool{}, fetching: map[peercrypto.ID]bool{},
+			generation: -1,
+			groups:     map[peercrypto.ID]*groupSession{},
+			knocked:    map[peercrypto.ID]bool{}, joining: map[peercrypto.ID]bool{}, fetching: map[peercrypto.ID]bool{},
 			farewells: map[peercrypto.ID]bool{}, accepts: map[peercrypto.ID]bool{}, offered: map[peercrypto.Hash]bool{},
 			asked: map[peercrypto.Hash]bool{}, later: map[peercrypto.Hash]laterWant{}, named: map[peercrypto.ID]bool{},
 		},

@@ -133,6 +133,11 @@ func (s *Session) changed(ctx context.Context) error {
 	if !s.loop.greeted {
 		return nil
 	}
+	generation := s.e.generation.Load()
+	if generation == s.loop.generation {
+		return s.proceed(ctx)
+	}
+	s.loop.generation = generation
 	if s.e.Admits(s.peer.UserID) == AdmitNone {
 		return ErrNotAdmitted
 	}
@@ -321,7 +326,7 @@ func (s *Session) proceed(ctx context.Context) error {
 				return err
 			}
 		}
-		if gs.live && gs.round.phase == idle {
+		if g, err := s.e.replica(gs.id); err == nil && gs.live && gs.round.phase == idle && g.head.Load() > gs.position {
 			if err := s.follow(ctx, gs); err != nil {
 				return err
 			}

@@ -317,3 +317,21 @@ func TestDeviceOfItsOwnUserGetsTheGroups(t *testing.T) {
 	eventually(t, "the first device has it", func() bool { return other.export(g) == a.export(g) })
 	c.end()
 }
+
+// TestRemovedMembersDataReachesNewcomers: what a removal's frontier keeps does not count before the end of the chain that it
+// names is there, and there is more of it than fits into quarantine.
+func TestRemovedMembersDataReachesNewcomers(t *testing.T) {
+	a, b, c := newNode(t, 0), newNode(t, 1), newNode(t, 2)
+	g := a.create("g")
+	join(t, a, g, entry.Write, b)
+	fill(t, b, g, 3_000)
+	syncPair(t, a, b, g).end()
+	must(t, a.Remove(t.Context(), g, b.UserID(), ""))
+	if a.info(g).Documents != 3_000 {
+		t.Fatal("the removal lost documents")
+	}
+	join(t, a, g, entry.Write, c)
+	if info := c.info(g); info.Documents != 3_000 || info.Quarantined != 0 || a.export(g) != c.export(g) {
+		t.Fatalf("%+v", info)
+	}
+}

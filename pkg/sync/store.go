@@ -128,7 +128,10 @@ type GroupRecord struct {
 
 // A Wait names what a quarantined entry waits for.
 type Wait struct {
-	Kind string // "entry" (Ref = hash text), "time" (Ref = due unix ms, 13 digits), "void" (Ref = grant's hash text)
+	// Kind is "entry" (Ref = hash text), "time" (Ref = due unix ms, 13 digits), "void" (Ref = hash text of the grant that must be judged
+	// differently, or of the item itself, by which others that refer to it find it) or "dev" (Ref = device of the item's chain,
+	// never satisfied). A store knows "time" only.
+	Kind string
 	Ref  string
 }
 
