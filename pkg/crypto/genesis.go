@@ -53,7 +53,7 @@ type GroupGenesis struct {
 	Created int64 `json:"created"` // unix milliseconds, the id's time
 	Owner   ID    `json:"owner"`   // user id of the creator
 	Genesis Hash  `json:"genesis"` // hash of the owner's genesis body
-	Nonce   Nonce `json:"nonce"`   // random, so that one owner can make many groups
+	Nonce   Nonce `json:"nonce"`   // binds the rest of the create: docs/formats.md, section 5
 }
 
 // DeviceBody is what a device's id is derived from.

@@ -137,11 +137,33 @@ func CheckChanges(group, subject peercrypto.ID, changes []Change) error {
 			}
 			continue
 		}
-		if _, err := ParsePath(c.Path); err != nil {
+		path, err := ParsePath(c.Path)
+		if err != nil {
 			return err
+		}
+		if len(path)+depth(c.Value) > peercrypto.MaxDepth {
+			return unsound("the document would nest more than %d levels", peercrypto.MaxDepth)
 		}
 	}
 	return nil
+}
+
+// depth is how many levels of containers a value has. What a path leads to stands as many levels below the document as
+// the path has segments, whatever is there before; so the depth of documents is a matter of soundness and needs no fold.
+func depth(value []byte) int {
+	deepest, open := 0, 0
+	for i := 0; i < len(value); i++ {
+		switch value[i] {
+		case '"':
+			i = stringEnd(value, i) - 1
+		case '{', '[':
+			open++
+			deepest = max(deepest, open)
+		case '}', ']':
+			open--
+		}
+	}
+	return deepest
 }
 
 // checkRoot tells whether a value may stand at path "".

@@ -23,7 +23,6 @@
 // A document is a JSON object in canonical form, at most [MaxDocument] bytes.
 // Its member "modified" is the fold's: it is the highest modified of the
 // subject's changes, whatever a root value says there. "signer" and "signature"
-// are never part of it. The value of a change nests at most 64 levels and a
-// path adds at most 32, so a document nests less than 100 levels; readers of
-// documents must not stop at 64.
+// are never part of it. It nests at most 64 levels, as all JSON here: a change
+// whose path and value lead deeper is unsound.
 package fold

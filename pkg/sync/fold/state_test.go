@@ -188,6 +188,21 @@ func TestSizeLimit(t *testing.T) {
 	}
 }
 
+// TestDepth builds the deepest document from two sound changes: strict readers must take it.
+func TestDepth(t *testing.T) {
+	path := strings.Repeat("a.", 19) + "a"
+	deep := []fold.Change{{Path: path, Set: true, Value: []byte(strings.Repeat("[", 44) + `"]["` + strings.Repeat("]", 44))}}
+	if err := fold.CheckChanges(group, subject, deep); err != nil {
+		t.Fatal(err)
+	}
+	s := fold.NewState(group, subject)
+	s.Apply(ms, false, root(doc(t, `"b":1`)))
+	s.Apply(ms+1, false, deep)
+	if err := peercrypto.CheckCanonical(s.JSON()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCheckChanges(t *testing.T) {
 	value := func(id, group, typ string) []fold.Change {
 		return root(fmt.Appendf(nil, `{"group":%q,"id":%q,"type":%s}`, group, id, typ))
@@ -196,6 +211,7 @@ func TestCheckChanges(t *testing.T) {
 	for name, cs := range map[string][]fold.Change{
 		"too many":            many,
 		"a bad path":          {{Path: "a."}},
+		"too deep":            {{Path: strings.Repeat("a.", 20) + "a", Set: true, Value: []byte(strings.Repeat("[", 44) + strings.Repeat("]", 44))}},
 		"a reserved path":     {{Path: "id", Set: true, Value: []byte("1")}},
 		"a text":              root([]byte(`"text"`)),
 		"an array":            root([]byte(`[]`)),
