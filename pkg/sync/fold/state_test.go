@@ -196,8 +196,8 @@ func TestDepth(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := fold.NewState(group, subject)
-	s.Apply(ms, false, root(doc(t, `"b":1`)))
-	s.Apply(ms+1, false, deep)
+	s.Apply(1_700_000_000_000, false, root(doc(t, `"b":1`)))
+	s.Apply(1_700_000_000_001, false, deep)
 	if err := peercrypto.CheckCanonical(s.JSON()); err != nil {
 		t.Error(err)
 	}
