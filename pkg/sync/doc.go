@@ -1,20 +1,22 @@
-// Package sync keeps the groups and documents of one device and brings them to the same state as other devices hold them.
+// Package sync keeps the groups and documents of one device and brings them to the same state as other devices hold
+// them.
 //
-// An [Engine] owns a [Store]. It writes signed entries for its user, takes entries from others through one path (decode,
-// signature, authorisation at the entry's place in the group's history, one transaction), folds them into documents and
-// tells who watches. A [Session] is the conversation with one other device over a [Transport]. What an entry is and when it
-// counts is specified in docs/formats.md; what a user notices of it in docs/sync.md.
+// An [Engine] owns a [Store]. It writes signed entries for its user, takes entries from others through one path
+// (decode, signature, authorisation at the entry's place in the group's history, one transaction), folds them into
+// documents and tells who watches. A [Session] is the conversation with one other device over a [Transport]. What an
+// entry is and when it counts is specified in docs/formats.md; what a user notices of it in docs/sync.md.
 //
-// The rules that hold everywhere: verify before storing, commit before announcing, never tell a device about a group that it
-// is not a member of by this device's own state, and nothing of a group is kept as joined before the user consented.
+// The rules that hold everywhere: verify before storing, commit before announcing, never tell a device about a group
+// that it is not a member of by this device's own state, and nothing of a group is kept as joined before the user
+// consented.
 //
 // # Session protocol peers/sync/1
 //
 // Two lanes, Control and Bulk, each ordered and reliable. A frame is one message: a type byte and fields. Integers are
-// minimal unsigned varints of at most 63 bits; hashes and sums are 32 raw bytes; fingerprints 16; texts and byte strings have a varint length
-// in front. A frame has no bytes after its fields. A type with the high bit set is optional: who does not know it ignores it.
-// Any other unknown type, and a frame that can't be decoded, closes the session. Frames are at most 64 KiB, except that one
-// with a single entry may be 1 MiB + 64 KiB.
+// minimal unsigned varints of at most 63 bits; hashes and sums are 32 raw bytes; fingerprints 16; texts and byte
+// strings have a varint length in front. A frame has no bytes after its fields. A type with the high bit set is
+// optional: who does not know it ignores it. Any other unknown type, and a frame that can't be decoded, closes the
+// session. Frames are at most 64 KiB, except that one with a single entry may be 1 MiB + 64 KiB.
 //
 // Control lane:
 //
@@ -30,37 +32,51 @@
 //	0x0a ACCEPT   group id, accept operation: consent to a grant, from a device that the receiver does not count as member yet
 //	0x0b NAMES    n, n × user id: asks for user documents
 //	0x0c USERS    n, n × signed user document
+//	0x0d KNOCK    n, n × 16 bytes: the sender knows these invitations
+//	0x0e OPEN     n, n × 16 bytes: so does the receiver, and its group lives here
 //
 // Bulk lane:
 //
 //	0x10 ENTRIES  group id, n, n × entry
 //	0x11 LOG      group id, flags, n, n × operation: the whole log in several frames
-//	0x12 MARK     group id, kind, round
+//	0x12 MARK     group id, kind, round, number of RECON frames that the sender sent in it
 //	0x13 MARKED   group id, kind, round, count, fingerprint
 //
 // The session's salt is SHA-256 of both salts, the lower device id's first. A fingerprint is the first 16 bytes of
-// SHA-256(salt, count as 8 bytes big-endian, sum). So nobody who writes entries can know the values that two honest devices compare.
+// SHA-256(salt, count as 8 bytes big-endian, sum). So nobody who writes entries can know the values that two honest
+// devices compare.
 //
-// Flow. Both send HELLO, then GROUPS with each group that both users are active members of by the sender's state. What is equal
-// on both sides costs these bytes and nothing else. A group that the receiver does not share with the sender is ignored without an answer.
-// Flag 1 of an element asks for the receiver's element.
+// Flow. Both send HELLO, then GROUPS with each group that both users are active members of by the sender's state. What
+// is equal on both sides costs these bytes and nothing else. A group that the receiver does not share with the sender
+// is ignored without an answer. Flag 1 of an element asks for the receiver's element.
 //
-// The device with the lower id reconciles what differs, operations first: it sends RECON, and both answer each other until no range is
-// left. A side that gets the other's list of ids for a range sends the entries that the other lacks on the bulk lane, oldest first, and asks within
-// the answer for those that it lacks itself. Then it sends MARK on the bulk lane; the other answers, when it has processed everything before the MARK, with MARKED
-// behind everything that it still had to send itself, and with its summary. The first device compares when it has processed all
-// before the MARKED. Equal: data follows operations, and GROUPS tells the other at the end. Not equal: one more round, at once if the last one moved
-// entries, else after a pause that doubles from 1 s to 60 s.
+// The device with the lower id reconciles what differs, operations first: it sends RECON, and both answer each other
+// until no range is left. A side that gets the other's list of ids for a range knows what the other lacks, and asks
+// within the answer for what it lacks itself. When the exchange ends each side sends what it found lacking on the bulk
+// lane: oldest first, and entries of one moment in the order of their chains, so that the receiver can judge them as
+// they come. Then the lower device sends MARK on the bulk lane; the other answers, when it has processed everything
+// before the MARK and as many RECON frames as it names, with MARKED behind everything that it still had to send itself,
+// and with its summary. The first device compares when it has processed all before the MARKED. While a round moved
+// something, another one follows; then data follows operations, also if these still differ. Equal: GROUPS tells the
+// other. Not equal, and nothing moves any more: one side can't take something yet; the next try comes after a pause
+// that doubles from 1 s to 60 s.
 //
-// New entries follow between rounds. A device that wrote an entry sends it; a device that received it from elsewhere sends HAVE and
-// the entry on WANT. Each session reads the log of its groups from a position, so a slow peer costs no memory.
+// New entries follow between rounds. A device that wrote an entry sends it; a device that received it from elsewhere
+// sends HAVE and the entry on WANT. Each session reads the log of its groups from a position, so a slow peer costs no
+// memory. What an entry refers to and what is missing is asked for with WANT once. A group that changed since it was
+// equal is compared again after a minute, should anything have been lost.
 //
-// At most 2 MiB of ENTRIES and LOG frames are on the way without ACK; sending more closes the session. MARK and MARKED are free.
+// At most 2 MiB of ENTRIES and LOG frames are on the way without ACK, each counted with at least 1 KiB; sending more
+// closes the session. MARK and MARKED are free. Frames for a group that is not shared (any more) are dropped without an
+// answer.
 //
-// Joining. A device with an invitation sends JOIN with its claim. An admin's device writes the add and answers with LOG (flag 1: first, 2: last);
-// the joiner checks the create's hash, the owner's genesis and its own membership and stores everything in one transaction. REFUSED tells a code to
-// those who proved the invitation's secret, and the same "refused" to everybody else. JOIN without a claim asks for the log of
-// a group in which the sender already is an active member: a second device of the same user, or a join that was interrupted.
-// LOG with flag 4 offers a group to a user who was added without a claim; it waits for the user's consent, and ACCEPT tells it.
-// A user who left answers GROUPS with ENTRIES that hold the leave, and with nothing else.
+// Joining. A device with an invitation sends KNOCK: the beginning of SHA-256(salt, "knock", ipk). Only who knows the
+// invitation understands, and answers OPEN with SHA-256(salt, "open", ipk); so devices of other groups do not learn
+// whom one is joining. Then it sends JOIN with its claim. An admin's device writes the add and answers with LOG (flag
+// 1: first, 2: last); the joiner checks the create's hash, the owner's genesis and its own membership and stores
+// everything in one transaction. REFUSED tells a code to those who proved the invitation's secret, and the same
+// "refused" to everybody else. JOIN without a claim asks for the log of a group in which the sender already is an
+// active member: a second device of the same user, or a join that was interrupted. LOG with flag 4 offers a group to a
+// user who was added without a claim; it waits for the user's consent, and ACCEPT tells it. A user who left answers
+// GROUPS with ENTRIES that hold the leave, and with nothing else.
 package sync

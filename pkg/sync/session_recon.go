@@ -20,10 +20,9 @@ const (
 type phase uint8
 
 const (
-	idle        phase = iota
-	exchanging        // RECON frames go back and forth
-	settling          // the lower device sent MARK and waits for MARKED
-	waitingMark       // the higher device waits for MARK
+	idle       phase = iota
+	exchanging       // RECON frames go back and forth; the higher device waits for MARK
+	settling         // the lower device sent MARK and waits for MARKED
 )
 
 // A round is one reconciliation of one scope.
