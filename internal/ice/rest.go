@@ -30,7 +30,7 @@ type RESTConfig struct {
 	// turn or turns.
 	URLs []string
 	TTL  time.Duration // 10 minutes to 48 hours; default 12 hours
-	// UserPrefix begins the name that relays log and count quotas on: letters,
+	// UserPrefix begins the name that relays log, and may count quotas on: letters,
 	// digits, "_", "." and "-", at most 32.
 	UserPrefix string
 }
