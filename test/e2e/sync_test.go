@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -15,6 +16,23 @@ func documents() int {
 	return 20_000
 }
 
+// importUntil starts an import at from and returns when a part of its n documents is at to. The channel gets the import's end.
+func importUntil(t *testing.T, ctx context.Context, from, to *harness.Daemon, file string, n int) <-chan error {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := from.CLI(ctx, "import", "garden", file, "--key", "key")
+		ended <- err
+	}()
+	err := harness.Until(ctx, to.Name+" to have a part", func() (bool, error) {
+		return group(t, ctx, to, "garden").Documents > int64(n/20), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ended
+}
+
 // TestKilledReceiverCatchesUp kills the receiver with kill -9 in the middle of a sync.
 func TestKilledReceiverCatchesUp(t *testing.T) {
 	t.Parallel()
@@ -24,18 +42,7 @@ func TestKilledReceiverCatchesUp(t *testing.T) {
 	n := documents()
 	file := records(t, w, n)
 
-	imported := make(chan error, 1)
-	go func() {
-		_, err := alice.CLI(ctx, "import", "garden", file, "--key", "key")
-		imported <- err
-	}()
-	err := harness.Until(ctx, "bob to have a part", func() (bool, error) {
-		got := group(t, ctx, bob, "garden").Documents
-		return got > int64(n/20), nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	imported := importUntil(t, ctx, alice, bob, file, n)
 	bob.Process.Kill()
 	if err := <-imported; err != nil {
 		t.Fatalf("the importer must not care about a dead receiver: %v", err)
@@ -74,17 +81,7 @@ func TestRelayOnlyAndServerRestart(t *testing.T) {
 	join(t, ctx, alice, bob, "garden")
 	n := documents() / 4
 	file := records(t, w, n)
-	imported := make(chan error, 1)
-	go func() {
-		_, err := alice.CLI(ctx, "import", "garden", file, "--key", "key")
-		imported <- err
-	}()
-	err := harness.Until(ctx, "bob to have a part", func() (bool, error) {
-		return group(t, ctx, bob, "garden").Documents > int64(n/20), nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	imported := importUntil(t, ctx, alice, bob, file, n)
 	for _, device := range status(t, ctx, bob).Devices {
 		if device.Connected && device.Path != "relay" {
 			t.Errorf("connected by %q (%s, %s), want relay", device.Path, device.LocalCandidate, device.RemoteCandidate)
@@ -112,17 +109,7 @@ func TestImportResumes(t *testing.T) {
 	cli(t, ctx, alice, "group", "create", "garden")
 	n := documents() / 4
 	file := records(t, w, n)
-	cut := make(chan error, 1)
-	go func() {
-		_, err := alice.CLI(ctx, "import", "garden", file, "--key", "key")
-		cut <- err
-	}()
-	err := harness.Until(ctx, "a part to be imported", func() (bool, error) {
-		return group(t, ctx, alice, "garden").Documents > int64(n/20), nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	cut := importUntil(t, ctx, alice, alice, file, n)
 	alice.Process.Kill()
 	if err := <-cut; err == nil {
 		t.Log("the import was faster than the kill")

@@ -102,13 +102,15 @@ func (p *Process) WaitLog(ctx context.Context, pattern string) ([]string, error)
 		}
 		select {
 		case <-p.done:
-			return nil, fmt.Errorf("%s ended before %q: %v\n%s", p.Name, pattern, p.err, p.tail())
+			return nil, fmt.Errorf("%s ended before %q: %w\n%s", p.Name, pattern, errors.Join(errEnded, p.err), p.tail())
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%s never printed %q: %w\n%s", p.Name, pattern, ctx.Err(), p.tail())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
+
+var errEnded = errors.New("the process ended")
 
 // Log is everything that this run of the process printed.
 func (p *Process) Log() string {
