@@ -61,8 +61,10 @@ type batch struct {
 	position    int64     // the last one given
 	quarantined bool      // limits must be enforced
 	keepers     map[peercrypto.ID]struct{}
-	waiting     bool // the group has quarantined entries
-	shared      int  // entries that became shared
+	kept        map[peercrypto.Hash]bool // put into quarantine
+	missing     map[peercrypto.Hash]bool // what those wait for
+	waiting     bool                     // the group has quarantined entries
+	shared      int                      // entries that became shared
 	result      IngestResult
 	events      []Event
 	committed   func() // called after the commit, before anybody is told
@@ -106,6 +108,8 @@ func (e *Engine) newBatch(g *replica, tx Tx) (*batch, error) {
 		opItems: map[peercrypto.Hash]*item{},
 		bad:     map[peercrypto.Hash]bool{},
 		keepers: map[peercrypto.ID]struct{}{},
+		kept:    map[peercrypto.Hash]bool{},
+		missing: map[peercrypto.Hash]bool{},
 	}
 	if v := g.view.Load(); v != nil {
 		b.rec, b.before, b.state = v.rec, v.state, v.state
@@ -213,6 +217,7 @@ func (b *batch) finish() error {
 	if err := b.enforceLimits(); err != nil {
 		return err
 	}
+	b.listMissing()
 	b.position, err = b.tx.LastPosition()
 	return err
 }

@@ -202,6 +202,7 @@ func (e *Engine) completeJoin(ctx context.Context, from, id peercrypto.ID, j *pe
 		if err := b.admit(items); err != nil {
 			return err
 		}
+		b.listMissing()
 		// Entries that can't be placed mean a log with holes; nothing of it is kept.
 		if b.state == nil || len(b.result.Missing) > 0 {
 			return fmt.Errorf("%w: its log is incomplete", errFake)

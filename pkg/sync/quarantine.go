@@ -47,9 +47,7 @@ func (b *batch) quarantine(it *item, refs []peercrypto.Hash) error {
 	waits := make([]Wait, 0, len(refs))
 	for _, h := range refs {
 		waits = append(waits, waitEntry(h))
-		if len(b.result.Missing) < maxMissing && !slices.Contains(b.result.Missing, h) {
-			b.result.Missing = append(b.result.Missing, h)
-		}
+		b.missing[h] = true
 	}
 	return b.keep(it, waits)
 }
@@ -85,11 +83,23 @@ func (b *batch) keep(it *item, waits []Wait) error {
 		it.received = b.now
 	}
 	b.quarantined = true
+	b.kept[it.ent.Hash] = true
 	b.keepers[it.from] = struct{}{}
 	return b.tx.PutQuarantined(Quarantined{
 		Key: peercrypto.Sum(it.ent.Raw), Group: b.g.id, Hash: it.ent.Hash, Raw: it.ent.Raw,
 		From: it.from, Received: it.received, Waits: waits,
 	})
+}
+
+// listMissing tells what has to come from elsewhere: what is referred to and was not itself put into quarantine by this batch.
+func (b *batch) listMissing() {
+	for h := range b.missing {
+		_, isOp := b.g.log.Get(h)
+		if len(b.result.Missing) < maxMissing && !isOp && !b.kept[h] && b.seen[h] == nil {
+			b.result.Missing = append(b.result.Missing, h)
+		}
+	}
+	clear(b.missing)
 }
 
 // release takes out of quarantine what waited for the entries that became known. Each turn uses them up, and an item comes back only

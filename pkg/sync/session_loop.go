@@ -37,6 +37,8 @@ type groupSession struct {
 	checkedPosition int64
 	sent            int64 // entries sent since the other side told its count
 
+	missing []peercrypto.Hash // entries that others refer to; asked for when no round is going on that may bring them
+
 	round   round
 	backoff time.Duration
 	retryAt time.Time
@@ -326,6 +328,9 @@ func (s *Session) proceed(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := s.askMissing(ctx, gs); err != nil {
+			return err
+		}
 		if g, err := s.e.replica(gs.id); err == nil && gs.live && gs.round.phase == idle && g.head.Load() > gs.position {
 			if err := s.follow(ctx, gs); err != nil {
 				return err
@@ -448,47 +453,4 @@ func (s *Session) have(ctx context.Context, id peercrypto.ID) int64 {
 		return err
 	})
 	return n
-}
-
-// noted takes what the ingester and the worker tell.
-func (s *Session) noted(ctx context.Context, n any) error {
-	switch n := n.(type) {
-	case noteIngested:
-		return s.ingested(ctx, n)
-	case noteMark:
-		if n.t == frameMark {
-			return s.marked(n.f)
-		}
-		return s.endRound(ctx, n.f)
-	case noteLog:
-		s.logCame(n)
-	case noteJoin:
-		return s.joinAnswered(ctx, n)
-	}
-	return nil
-}
-
-func (s *Session) ingested(ctx context.Context, n noteIngested) error {
-	gs := s.loop.groups[n.group]
-	if gs == nil {
-		return nil
-	}
-	var ask []peercrypto.Hash
-	for _, h := range n.res.Missing {
-		if !s.loop.asked[h] && len(s.loop.asked) < maxWanted {
-			s.loop.asked[h] = true
-			ask = append(ask, h)
-		}
-	}
-	if len(ask) > 0 {
-		s.tell(hashFrame{n.group, ask}.encode(frameWant))
-	}
-	if gs.remote != nil && n.res.Accepted > 0 {
-		have := s.have(ctx, n.group)
-		want := gs.remote.ops.count + gs.remote.data.count
-		s.e.bus.publish(Progress{
-			Group: n.group, Peer: s.peer.DeviceID, Have: have, Want: max(want, have), Unsent: max(0, have-want-gs.sent),
-		})
-	}
-	return nil
 }

@@ -222,6 +222,7 @@ func (s *Session) marked(f markFrame) error {
 	rd.mark, rd.phase = nil, idle
 	gs.live = true
 	s.jobs.add(job{group: gs.id, marked: &markFrame{scope: f.scope, round: f.round}})
+	poke(s.wake)
 	return nil
 }
 

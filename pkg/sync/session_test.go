@@ -160,7 +160,7 @@ func TestInterruptedSyncDoesNotRepeat(t *testing.T) {
 	a, b := newNode(t, 0), newNode(t, 1)
 	g := a.create("bulk")
 	join(t, a, g, entry.Write, b)
-	const count = 12_000
+	const count = 9_000
 	fill(t, a, g, count)
 	var received, perEntry int64
 	const breaks = 3

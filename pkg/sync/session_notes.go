@@ -1,0 +1,73 @@
+package sync
+
+import (
+	"context"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+)
+
+// noted takes what the ingester and the worker tell.
+func (s *Session) noted(ctx context.Context, n any) error {
+	switch n := n.(type) {
+	case noteIngested:
+		return s.ingested(ctx, n)
+	case noteMark:
+		if n.t == frameMark {
+			return s.marked(n.f)
+		}
+		return s.endRound(ctx, n.f)
+	case noteLog:
+		s.logCame(n)
+	case noteJoin:
+		return s.joinAnswered(ctx, n)
+	}
+	return nil
+}
+
+// askMissing asks for entries that received ones refer to and that did not come by themselves.
+func (s *Session) askMissing(ctx context.Context, gs *groupSession) error {
+	if len(gs.missing) == 0 || gs.round.phase != idle {
+		return nil
+	}
+	list := gs.missing
+	gs.missing = nil
+	var has []bool
+	err := s.e.store.View(ctx, func(r Reader) error {
+		var err error
+		has, err = r.Has(list)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var ask []peercrypto.Hash
+	for i, h := range list {
+		if !has[i] && !s.loop.asked[h] && len(s.loop.asked) < maxWanted {
+			s.loop.asked[h] = true
+			ask = append(ask, h)
+		}
+	}
+	if len(ask) > 0 {
+		s.tell(hashFrame{gs.id, ask}.encode(frameWant))
+	}
+	return nil
+}
+
+func (s *Session) ingested(ctx context.Context, n noteIngested) error {
+	gs := s.loop.groups[n.group]
+	if gs == nil {
+		return nil
+	}
+	gs.missing = append(gs.missing, n.res.Missing[:min(len(n.res.Missing), maxMissing-len(gs.missing))]...)
+	if err := s.askMissing(ctx, gs); err != nil {
+		return err
+	}
+	if gs.remote != nil && n.res.Accepted > 0 {
+		have := s.have(ctx, n.group)
+		want := gs.remote.ops.count + gs.remote.data.count
+		s.e.bus.publish(Progress{
+			Group: n.group, Peer: s.peer.DeviceID, Have: have, Want: max(want, have), Unsent: max(0, have-want-gs.sent),
+		})
+	}
+	return nil
+}
