@@ -32,7 +32,7 @@ var meanings = []meaning{
 	{groupsync.ErrNotFound, api.CodeNotFound, ""},
 	{groupsync.ErrNotMember, api.CodeNotAllowed, "Ask an admin of the group for an invitation."},
 	{groupsync.ErrReadOnly, api.CodeNotAllowed, "Ask an admin of the group for the role \"write\"."},
-	{groupsync.ErrNotAdmin, api.CodeNotAllowed, "Ask an admin of the group who is senior to the member."},
+	{groupsync.ErrNotAdmin, api.CodeNotAllowed, "`peerd group members` shows who is admin."},
 	{groupsync.ErrNotOwner, api.CodeNotAllowed, ""},
 	{groupsync.ErrOwner, api.CodeNotAllowed, ""},
 	{groupsync.ErrDeleted, api.CodeNotAllowed, ""},
