@@ -71,7 +71,7 @@ func scribble(t *testing.T, rng *rand.Rand, n *node, group peercrypto.ID, subjec
 // to everybody in random orders.
 func TestReplicasConverge(t *testing.T) {
 	rounds := 12
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		rounds = 3
 	}
 	seed := rand.Uint64()
