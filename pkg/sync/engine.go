@@ -1,16 +1,19 @@
 package sync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/group"
 )
 
 // An Engine keeps the groups of one device. It is safe for concurrent use.
@@ -215,7 +218,18 @@ func (e *Engine) welcomes(v *view, user peercrypto.ID, now int64) bool {
 		return false
 	}
 	_, added := v.added[user]
-	return added || len(v.state.Invites(now)) > 0
+	return added || len(v.state.Invites(now)) > 0 || len(v.state.ClosedInvites(now)) > 0
+}
+
+// maxClosedTopics is how many closed invitations of a group keep their topic.
+const maxClosedTopics = 32
+
+// closedInvites are those whose users this device still meets, only to tell them that they come too late: of many, the
+// ones that would have lasted longest.
+func closedInvites(v *view, now int64) []group.OpenInvite {
+	closed := v.state.ClosedInvites(now)
+	slices.SortStableFunc(closed, func(a, b group.OpenInvite) int { return cmp.Compare(b.Expires, a.Expires) })
+	return closed[:min(len(closed), maxClosedTopics)]
 }
 
 // Rendezvous lists the topics on which this device wants to meet others.
@@ -230,7 +244,7 @@ func (e *Engine) Rendezvous() []Rendezvous {
 		for _, k := range v.state.RendezvousKeys() {
 			out = append(out, Rendezvous{Key: k.Key, Announce: k.Announce, Group: v.rec.ID})
 		}
-		for _, inv := range v.state.Invites(now) {
+		for _, inv := range slices.Concat(v.state.Invites(now), closedInvites(v, now)) {
 			out = append(out, inviteTopic(v.rec.ID, inv.IPK, false))
 		}
 	}
@@ -244,9 +258,9 @@ func (e *Engine) Rendezvous() []Rendezvous {
 	return out
 }
 
-func inviteTopic(group peercrypto.ID, ipk peercrypto.PublicKey, joining bool) Rendezvous {
+func inviteTopic(id peercrypto.ID, ipk peercrypto.PublicKey, joining bool) Rendezvous {
 	return Rendezvous{
-		Key: peercrypto.InviteRendezvousKey(ipk), Announce: true, Group: group,
+		Key: peercrypto.InviteRendezvousKey(ipk), Announce: true, Group: id,
 		Invite: &InviteInfo{IPK: ipk, EnvSalt: peercrypto.InviteEnvelopeKey(ipk), Joining: joining},
 	}
 }

@@ -11,7 +11,7 @@ var (
 	// ErrReadOnly is returned when this user's role does not allow to write.
 	ErrReadOnly = errors.New("your role in this group can only read")
 	// ErrNotAdmin is returned when only an admin, or only a more senior one, may do this.
-	ErrNotAdmin = errors.New("only an admin who is senior to the member can do this")
+	ErrNotAdmin = errors.New("only an admin, and about a member only one who is senior to that member, can do this")
 	// ErrNotOwner is returned when only the owner of the group may do this.
 	ErrNotOwner = errors.New("only the owner of the group can do this")
 	// ErrOwner is returned when the owner would be removed or would leave.

@@ -49,7 +49,11 @@ func TestInvitationRefusals(t *testing.T) {
 			must(t, a.Uninvite(t.Context(), g, inv.Hash))
 		}
 	}
-	a.invite(g, groupsync.InviteOptions{}) // so that strangers are let in at all
+	for _, inv := range []entry.Invitation{used, withdrawn} {
+		if !slices.ContainsFunc(a.Rendezvous(), func(r groupsync.Rendezvous) bool { return r.Invite != nil && r.Invite.IPK == inv.IPK() }) {
+			t.Error("nobody is there to tell that the invitation is closed")
+		}
+	}
 	altered := used
 	altered.Secret[0] ^= 1
 	higher := a.invite(g, groupsync.InviteOptions{Role: entry.Read})

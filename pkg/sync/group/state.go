@@ -85,7 +85,8 @@ type State struct {
 	name       string
 	rules      entry.Rules
 	deleted    bool
-	invites    []OpenInvite // whatever the time
+	invites    []OpenInvite // open, whatever the time
+	closed     []OpenInvite // withdrawn or used up, whatever the time
 	keys       []RendezvousKey
 	due        bool
 	alarms     []Alarm
@@ -133,7 +134,7 @@ func (l *Log) newState(v *evaluation) *State {
 	}
 	s.setMembers(v)
 	s.setSettings(v)
-	s.invites, s.alarms = v.invitations()
+	s.invites, s.closed, s.alarms = v.invitations()
 	s.alarms = append(s.alarms, v.forkAlarms()...)
 	s.alarms = s.alarms[:min(len(s.alarms), MaxAlarms)]
 	s.keys, s.due = v.rendezvous()
@@ -317,14 +318,20 @@ func (s *State) Policy() entry.Rules { return s.rules }
 func (s *State) Deleted() bool { return s.deleted }
 
 // Invites returns the invitations that are open at a time (unix ms), by hash.
-func (s *State) Invites(now int64) []OpenInvite {
-	var open []OpenInvite
-	for _, i := range s.invites {
+func (s *State) Invites(now int64) []OpenInvite { return inTime(s.invites, now) }
+
+// ClosedInvites returns the invitations that were withdrawn or used up and would
+// not have expired at a time (unix ms): whoever comes with one should be told.
+func (s *State) ClosedInvites(now int64) []OpenInvite { return inTime(s.closed, now) }
+
+func inTime(all []OpenInvite, now int64) []OpenInvite {
+	var some []OpenInvite
+	for _, i := range all {
 		if now <= i.Expires {
-			open = append(open, i)
+			some = append(some, i)
 		}
 	}
-	return open
+	return some
 }
 
 // RendezvousKeys returns the keys to listen on, the announced one first.

@@ -7,10 +7,10 @@ import (
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
 
-// invitations returns those that are valid, not withdrawn and not used up, and
-// an alarm for each that was used too often. Both are by hash and count shared
-// operations only, which all replicas hold.
-func (v *evaluation) invitations() (open []OpenInvite, alarms []Alarm) {
+// invitations returns those that are valid, which are closed when they were
+// withdrawn or used up, and an alarm for each that was used too often. All are
+// by hash and count shared operations only, which all replicas hold.
+func (v *evaluation) invitations() (open, closed []OpenInvite, alarms []Alarm) {
 	withdrawn := map[peercrypto.Hash]bool{}
 	var invites []*node
 	for i, n := range v.log.nodes {
@@ -40,11 +40,16 @@ func (v *evaluation) invitations() (open []OpenInvite, alarms []Alarm) {
 			slices.SortFunc(ops[1:], peercrypto.Hash.Compare)
 			alarms = append(alarms, Alarm{AlarmOverused, n.entry.Signer, ops})
 		}
-		if v.valid[n.index] && !withdrawn[n.hash] && len(used) < op.Uses {
-			open = append(open, OpenInvite{n.hash, op.IPK, op.Role, op.Uses - len(used), op.Expires, n.entry.Signer})
+		invite := OpenInvite{n.hash, op.IPK, op.Role, max(op.Uses-len(used), 0), op.Expires, n.entry.Signer}
+		switch {
+		case !v.valid[n.index]:
+		case withdrawn[n.hash] || invite.UsesLeft == 0:
+			closed = append(closed, invite)
+		default:
+			open = append(open, invite)
 		}
 	}
-	return open, alarms
+	return open, closed, alarms
 }
 
 // forkAlarms returns an alarm for each place of a chain with several shared operations.
