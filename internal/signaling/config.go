@@ -45,6 +45,9 @@ type Config struct {
 	TrustedProxies []string
 
 	ICE ICESource // nil: no ICE servers
+	// Introductions is told who exchanges offers and answers on this node; nil:
+	// nobody wants to know.
+	Introductions *Introductions
 	// Bus connects the nodes of a cluster; nil: this is the only one.
 	Bus Bus
 	// Node names this node on the bus, 1 to 64 of [0-9a-z-]; default random.

@@ -53,6 +53,12 @@ var (
 	errBinary     = errors.New("frame is not text")
 )
 
+// network is where the client comes from, see networkOf.
+func (c *conn) network() netip.Prefix {
+	ap, _ := netip.ParseAddrPort(c.addr)
+	return networkOf(ap.Addr())
+}
+
 // push enqueues a frame, which must not change any more. A full queue ends the
 // connection.
 func (c *conn) push(frame []byte) error {

@@ -152,6 +152,9 @@ func (s *Server) iceServers(m *member) ([]wire.ICEServer, int64, error) {
 	}
 	m.iceMu.Lock()
 	defer m.iceMu.Unlock()
+	if s.cfg.Introductions != nil {
+		s.cfg.Introductions.enroll(m) // before it has credentials for a relay
+	}
 	ctx, cancel := context.WithTimeout(s.ctx, iceTimeout)
 	defer cancel()
 	servers, expires, err := s.cfg.ICE.ICEServers(ctx, ICERequest{

@@ -45,6 +45,8 @@ type hub struct {
 	metrics *metrics
 	cluster *cluster // nil without a bus
 
+	introductions *Introductions // nil when nobody wants to know
+
 	mu      sync.RWMutex
 	devices map[peercrypto.ID]*member
 	users   map[peercrypto.PublicKey]int // sessions of a user
@@ -289,6 +291,9 @@ func (h *hub) route(from *member, sig *wire.Signal, now time.Time) routed {
 	}
 	if !to.local() {
 		return routed{forward: to}
+	}
+	if h.introductions != nil && sig.Kind != wire.KindCandidate {
+		h.introductions.note(from, to) // before the target can act on it
 	}
 	return routed{code: h.hand(to, from.device, sig.Kind, sig.Conn, sig.Stamped(from.device))}
 }

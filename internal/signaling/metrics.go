@@ -99,7 +99,11 @@ func newMetrics(s *Server) (*metrics, error) {
 	if s.cfg.Registerer == nil {
 		return m, nil
 	}
-	for _, c := range append(m.collectors(), s.gauges()...) {
+	all := append(m.collectors(), s.gauges()...)
+	if s.cfg.Introductions != nil {
+		all = append(all, s.cfg.Introductions.collectors()...)
+	}
+	for _, c := range all {
 		if err := s.cfg.Registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("registering signaling metrics: %w", err)
 		}

@@ -46,6 +46,7 @@ func New(cfg Config) (*Server, error) {
 		gate: gate{limits: cfg.Limits, byAddr: make(map[netip.Addr]*addrCount)},
 	}
 	s.hub = newHub(&s.cfg.Limits)
+	s.hub.introductions = cfg.Introductions
 	if s.proxies, err = parsePrefixes(cfg.TrustedProxies); err != nil {
 		return nil, err
 	}
