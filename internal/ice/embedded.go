@@ -15,6 +15,8 @@ type Minter interface {
 // that the transport is not served.
 type EmbeddedPorts struct {
 	UDP, TCP uint16
+	// TLS needs a certificate for the host that clients are told.
+	TLS uint16
 	// Host is what clients are told to dial; empty: the host that they dialled
 	// for signaling (Request.Host).
 	Host string
@@ -27,7 +29,8 @@ type Embedded struct {
 }
 
 // NewEmbedded returns a source of "stun:host:port",
-// "turn:host:port?transport=udp" and "turn:host:port?transport=tcp".
+// "turn:host:port?transport=udp", "turn:host:port?transport=tcp" and
+// "turns:host:port?transport=tcp".
 func NewEmbedded(m Minter, ports EmbeddedPorts) *Embedded {
 	return &Embedded{minter: m, ports: ports}
 }
@@ -54,6 +57,9 @@ func (e *Embedded) ICEServers(_ context.Context, r Request) (Result, error) {
 	}
 	if e.ports.TCP != 0 {
 		turn = append(turn, URL{Scheme: "turn", Host: host, Port: e.ports.TCP, Transport: "tcp"}.String())
+	}
+	if e.ports.TLS != 0 {
+		turn = append(turn, URL{Scheme: "turns", Host: host, Port: e.ports.TLS, Transport: "tcp"}.String())
 	}
 	if len(turn) == 0 {
 		return Result{}, nil

@@ -141,6 +141,10 @@ func TestEmbedded(t *testing.T) {
 			{URLs: []string{"turn:[::1]:5?transport=tcp"}, Username: "name", Credential: "secret"}}},
 		{"configured host", "signal.example.org", ice.EmbeddedPorts{TCP: 5, Host: "192.0.2.7"}, []ice.Server{
 			{URLs: []string{"turn:192.0.2.7:5?transport=tcp"}, Username: "name", Credential: "secret"}}},
+		{"TLS", "signal.example.org", ice.EmbeddedPorts{UDP: 3478, TLS: 5349}, []ice.Server{
+			{URLs: []string{"stun:signal.example.org:3478"}},
+			{URLs: []string{"turn:signal.example.org:3478?transport=udp", "turns:signal.example.org:5349?transport=tcp"},
+				Username: "name", Credential: "secret"}}},
 		{"nothing served", "signal.example.org", ice.EmbeddedPorts{}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
