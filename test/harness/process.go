@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -24,6 +25,15 @@ type Process struct {
 	logFrom int64 // where this run begins in the file
 	done    chan struct{}
 	err     error // valid after done
+}
+
+// Start runs a program in a process group of its own and appends what it prints to a file. within, when there is any, is
+// the command that starts it, such as ip netns exec NAME; it has to become the program, so that signals reach that.
+func Start(name, logFile string, env, within []string, bin string, args ...string) (*Process, error) {
+	if len(within) > 0 {
+		bin, args = within[0], append(append(slices.Clone(within[1:]), bin), args...)
+	}
+	return start(name, logFile, env, bin, args...)
 }
 
 // start runs a program in a process group of its own.

@@ -21,7 +21,9 @@ type World struct {
 	Port    int // of the signaling server, on 127.0.0.1
 	Server  *Process
 	Daemons []*Daemon
-	turn    int
+	// ServerURL replaces the server on loopback; the caller starts that one.
+	ServerURL string
+	turn      int
 }
 
 // NewWorld picks ports and starts nothing.
@@ -38,7 +40,12 @@ func NewWorld(dir string, bin Binaries) (*World, error) {
 }
 
 // URL is what daemons are given as --server.
-func (w *World) URL() string { return fmt.Sprintf("http://127.0.0.1:%d", w.Port) }
+func (w *World) URL() string {
+	if w.ServerURL != "" {
+		return w.ServerURL
+	}
+	return fmt.Sprintf("http://127.0.0.1:%d", w.Port)
+}
 
 // StartServer starts peersignal with STUN and TURN on loopback and waits until it answers.
 func (w *World) StartServer(ctx context.Context, extra ...string) error {
@@ -92,13 +99,18 @@ type Daemon struct {
 	Name    string
 	Dir     string
 	Process *Process
-	world   *World
+	// Within is the command that starts the daemon, see [Start]. The CLI needs none: it uses a socket in the folder.
+	Within []string
+	world  *World
 }
 
 // Up starts `peerd up` and waits until its API answers.
 func (d *Daemon) Up(ctx context.Context, extra ...string) error {
-	args := append([]string{"--data", d.Dir, "up", "--server", d.world.URL(), "--allow-loopback"}, extra...)
-	p, err := start("peerd "+d.Name, d.Dir+".log", d.env(), d.world.Bin.Peerd, args...)
+	args := append([]string{"--data", d.Dir, "up", "--server", d.world.URL()}, extra...)
+	if d.world.ServerURL == "" {
+		args = append(args, "--allow-loopback")
+	}
+	p, err := Start("peerd "+d.Name, d.Dir+".log", d.env(), d.Within, d.world.Bin.Peerd, args...)
 	if err != nil {
 		return err
 	}
