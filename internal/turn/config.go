@@ -36,6 +36,8 @@ const (
 
 	maxSecrets = 8
 	maxRealm   = 127
+
+	maxUDPSockets = 64
 )
 
 // Secret is a key from which credentials are derived. The ID is public: it
@@ -72,6 +74,12 @@ type Config struct {
 	// works on a copy that takes TLS 1.2 or later and, where NextProtos is
 	// empty, the protocol names of RFC 7443.
 	TLSConfig *tls.Config
+
+	// UDPSockets is how many sockets share each Listen address, each read by a
+	// goroutine of its own that forwards for the clients that the kernel gives
+	// to it; default one for each processor that Go uses, at most 64. Only
+	// Linux has more than one.
+	UDPSockets int
 
 	// RelayIP is the address of this host that relay sockets are bound to. The
 	// zero value derives it: the first listen address when that is specific,
@@ -146,6 +154,8 @@ type Config struct {
 	// Now is the clock; nil: time.Now. It decides about expiry and quotas, not
 	// about pion's own timers.
 	Now func() time.Time
+
+	portable bool // as on other systems than Linux, for tests
 }
 
 var secretID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,16}$`)
@@ -209,10 +219,14 @@ func (c *Config) validate() error {
 		{"allocations per user", c.AllocationsPerUser},
 		{"allocations in total", c.AllocationsTotal},
 		{"TCP connections", c.MaxTCPConns},
+		{"UDP sockets", c.UDPSockets},
 	} {
 		if limit.value < 0 {
 			return fmt.Errorf("%s: %d is negative", limit.name, limit.value)
 		}
+	}
+	if c.UDPSockets > maxUDPSockets {
+		return fmt.Errorf("UDP sockets: %d, the most is %d", c.UDPSockets, maxUDPSockets)
 	}
 	for _, a := range append(c.Listen[:len(c.Listen):len(c.Listen)], c.TLSListen...) {
 		if _, _, err := net.SplitHostPort(a); err != nil {

@@ -88,11 +88,11 @@ func (f *front) events() pionturn.EventHandler {
 		OnPermissionDeleted: func(_, _ net.Addr, _, _, _ string, at net.Addr, peer net.IP) {
 			s.withRelay(at, func(r *relay) { r.setPeer(addrOf(peer), false) })
 		},
-		OnChannelCreated: func(_, _ net.Addr, _, _, _ string, at, _ net.Addr, channel uint16) {
-			s.withRelay(at, func(r *relay) { r.setChannel(channel, true) })
+		OnChannelCreated: func(_, _ net.Addr, _, _, _ string, at, peer net.Addr, channel uint16) {
+			s.withRelay(at, func(r *relay) { r.setChannel(channel, addrPortOf(peer)) })
 		},
 		OnChannelDeleted: func(_, _ net.Addr, _, _, _ string, at, _ net.Addr, channel uint16) {
-			s.withRelay(at, func(r *relay) { r.setChannel(channel, false) })
+			s.withRelay(at, func(r *relay) { r.setChannel(channel, netip.AddrPort{}) })
 		},
 	}
 }
@@ -229,6 +229,12 @@ func (f *front) WriteTo(p []byte, addr net.Addr) (int, error) {
 		}
 	}
 	return f.wire.write(p, addr)
+}
+
+// host is the front's wire when that reads the relays itself, else nil.
+func (f *front) host() relayHost {
+	h, _ := f.wire.(relayHost)
+	return h
 }
 
 func (f *front) relayOf(client netip.AddrPort) *relay {

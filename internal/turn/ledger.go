@@ -2,9 +2,8 @@ package turn
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // Why an allocation was refused; the values are metric labels.
@@ -22,7 +21,6 @@ const (
 
 const (
 	secondsPerDay = 86400
-	minBurst      = 64 << 10
 	idleUsers     = 1 << 14
 )
 
@@ -42,17 +40,17 @@ type ledger struct {
 
 type session struct {
 	tag     string
-	allocs  int           // guarded by ledger.mu
-	limiter *rate.Limiter // nil: no bound
+	allocs  int      // guarded by ledger.mu
+	limiter *limiter // nil: no bound
 }
 
 type user struct {
 	tag    string
 	allocs int // guarded by ledger.mu
 
-	mu    sync.Mutex
-	day   int64 // since the epoch, UTC
-	bytes int64 // relayed on that day
+	mu    sync.Mutex   // held to change the day
+	day   atomic.Int64 // since the epoch, UTC
+	bytes atomic.Int64 // relayed on that day
 }
 
 func newLedger(cfg Config) *ledger {
@@ -89,7 +87,7 @@ func (l *ledger) reserve(sessionTag, userTag string, now time.Time) (*place, str
 	if s == nil {
 		s = &session{tag: sessionTag}
 		if l.bytesPerSecond > 0 {
-			s.limiter = rate.NewLimiter(rate.Limit(l.bytesPerSecond), max(l.bytesPerSecond, minBurst))
+			s.limiter = newLimiter(l.bytesPerSecond)
 		}
 		l.sessions[sessionTag] = s
 	}
@@ -117,7 +115,7 @@ func (l *ledger) evictLocked(now time.Time) {
 		if u.allocs > 0 {
 			continue
 		}
-		if b := u.bytesOn(day(now)); least < 0 || b < least {
+		if b := u.bytesOn(clockOf(now).day); least < 0 || b < least {
 			victim, least = u, b
 		}
 		if seen++; seen == sample || least == 0 {
@@ -139,45 +137,52 @@ func (p *place) release(now time.Time) {
 		if p.session.allocs--; p.session.allocs == 0 {
 			delete(l.sessions, p.session.tag)
 		}
-		if p.user.allocs--; p.user.allocs == 0 && p.user.bytesOn(day(now)) == 0 {
+		if p.user.allocs--; p.user.allocs == 0 && p.user.bytesOn(clockOf(now).day) == 0 {
 			delete(l.users, p.user.tag)
 		}
 	})
 }
 
+// clock is a moment, in the forms that packets are counted with.
+type clock struct {
+	nanos int64 // since the epoch
+	day   int64 // since the epoch, UTC
+}
+
+func clockOf(t time.Time) clock { return clock{t.UnixNano(), t.Unix() / secondsPerDay} }
+
 // spend counts n relayed bytes. The first result says that the packet may
 // pass; the second that the user's day is used up.
-func (p *place) spend(n int, now time.Time) (ok, exhausted bool) {
-	if p.session.limiter != nil && !p.session.limiter.AllowN(now, n) {
+func (p *place) spend(n int, now clock) (ok, exhausted bool) {
+	if p.session.limiter != nil && !p.session.limiter.allow(n, now.nanos) {
 		return false, false
 	}
-	if p.user.add(int64(n), now, p.ledger.bytesPerDay) {
+	if p.user.add(int64(n), now.day, p.ledger.bytesPerDay) {
 		return true, false
 	}
 	return false, true
 }
 
-func day(now time.Time) int64 { return now.Unix() / secondsPerDay }
-
 func (u *user) bytesOn(d int64) int64 {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.day != d {
+	if u.day.Load() != d {
 		return 0
 	}
-	return u.bytes
+	return u.bytes.Load()
 }
 
 func (u *user) hasBytes(now time.Time, limit int64) bool {
-	return limit < 0 || u.bytesOn(day(now)) < limit
+	return limit < 0 || u.bytesOn(clockOf(now).day) < limit
 }
 
-func (u *user) add(n int64, now time.Time, limit int64) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if d := day(now); u.day != d {
-		u.day, u.bytes = d, 0
+func (u *user) add(n, d, limit int64) bool {
+	if u.day.Load() < d {
+		u.mu.Lock()
+		if u.day.Load() < d {
+			u.bytes.Store(0)
+			u.day.Store(d)
+		}
+		u.mu.Unlock()
 	}
-	u.bytes += n
-	return limit < 0 || u.bytes <= limit
+	total := u.bytes.Add(n)
+	return limit < 0 || total <= limit
 }

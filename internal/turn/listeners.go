@@ -15,10 +15,10 @@ const (
 	bindTries    = 16
 )
 
-// listener is one Config.Listen: a UDP socket, and a stream listener on the
+// listener is one Config.Listen: UDP sockets, and a stream listener on the
 // same port.
 type listener struct {
-	udp *net.UDPConn
+	udp []udpListener
 	tcp net.Listener
 }
 
@@ -47,35 +47,62 @@ func (s *Server) listenAll() error {
 	return nil
 }
 
-// listen binds UDP and TCP to one port. For port 0 it looks for a port that is
+// udpListener is a bound UDP socket that becomes the wire of a front.
+type udpListener interface {
+	LocalAddr() net.Addr
+	Close() error
+	wire(s *Server) (wire, error)
+}
+
+// listen binds TCP and UDP to one port. For port 0 it looks for a port that is
 // free for both.
 func (s *Server) listen(address string) (listener, error) {
+	host, wanted, err := net.SplitHostPort(address)
+	if err != nil {
+		return listener{}, err
+	}
 	var lc net.ListenConfig
 	for try := 1; ; try++ {
-		pc, err := lc.ListenPacket(context.Background(), "udp", address)
+		tcp, err := lc.Listen(context.Background(), "tcp", address)
 		if err != nil {
 			return listener{}, err
 		}
-		udp, ok := pc.(*net.UDPConn)
-		if !ok {
-			_ = pc.Close()
-			return listener{}, fmt.Errorf("a %T is no UDP socket", pc)
-		}
-		host, wanted, err := net.SplitHostPort(address)
-		if err != nil {
-			return listener{}, errors.Join(err, udp.Close())
-		}
-		port := strconv.Itoa(int(addrPortOf(udp.LocalAddr()).Port()))
-		tcp, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, port))
+		port := strconv.Itoa(int(addrPortOf(tcp.Addr()).Port()))
+		udp, err := s.listenUDP(net.JoinHostPort(host, port))
 		if err == nil {
-			s.growBuffers(udp)
 			return listener{udp: udp, tcp: tcp}, nil
 		}
-		_ = udp.Close()
+		_ = tcp.Close()
 		if wanted != "0" || try == bindTries || !errors.Is(err, syscall.EADDRINUSE) {
 			return listener{}, err
 		}
 	}
+}
+
+// listenOne binds one UDP socket.
+func listenOne(address string) (*net.UDPConn, error) {
+	var lc net.ListenConfig
+	pc, err := lc.ListenPacket(context.Background(), "udp", address)
+	if err != nil {
+		return nil, err
+	}
+	return asUDP(pc)
+}
+
+func asUDP(pc net.PacketConn) (*net.UDPConn, error) {
+	conn, ok := pc.(*net.UDPConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("a %T is no UDP socket", pc), pc.Close())
+	}
+	return conn, nil
+}
+
+// portableListener is a UDP socket that the Go runtime polls.
+type portableListener struct{ *net.UDPConn }
+
+func (l portableListener) wire(s *Server) (wire, error) {
+	s.growBuffers(l.UDPConn)
+	return &udpWire{UDPConn: l.UDPConn, retry: s.retry}, nil
 }
 
 // addFront adopts the wire and starts pion on it. On an error the wire is
@@ -153,7 +180,12 @@ func (s *Server) growBuffers(c *net.UDPConn) {
 	_ = c.SetWriteBuffer(socketBuffer)
 	err := c.SetReadBuffer(socketBuffer)
 	got, ok := readBuffer(c)
-	if err == nil && (!ok || got >= socketBuffer) {
+	s.checkBuffer(got, ok && err == nil)
+}
+
+// checkBuffer looks at the size that the kernel gave, if that is known.
+func (s *Server) checkBuffer(got int, ok bool) {
+	if ok && got >= socketBuffer {
 		return
 	}
 	s.mu.Lock()

@@ -9,20 +9,22 @@ import (
 // Metric labels beside those that policy.go, ledger.go and credentials.go
 // declare.
 const (
-	toPeer   = "to_peer"
-	toClient = "to_client"
+	labelToPeer   = "to_peer"
+	labelToClient = "to_client"
 
 	dropMalformed    = "malformed"
 	dropUnexpected   = "unexpected"
 	dropNoAllocation = "no_allocation"
 	dropSourceRate   = "source_rate"
 	dropTooLarge     = "too_large"
+	dropNoChannel    = "no_channel"
 
 	dropRate         = "rate"
 	dropDay          = "bytes_per_day"
 	dropPolicy       = "policy"
 	dropNoPermission = "no_permission"
 	dropNotLive      = "own_port"
+	dropUnsent       = "unsent"
 
 	denyFamily   = "family"
 	denyTooMany  = "too_many_peers"
@@ -64,8 +66,38 @@ type metrics struct {
 	relayedBytes   *prometheus.CounterVec // direction
 	relayedPackets *prometheus.CounterVec // direction
 	relayDrops     *prometheus.CounterVec // direction, reason
+	drops          fastDrops
+	toPeer         direction
+	toClient       direction
 	tcpConns       prometheus.Gauge
 	tcpClosed      *prometheus.CounterVec // reason
+}
+
+// direction has the series of one direction, which packets count in without
+// looking labels up.
+type direction struct {
+	bytes, packets                       prometheus.Counter
+	rate, day, policy, notLive, stranger prometheus.Counter
+	noPermission, tooLarge, unsent       prometheus.Counter
+}
+
+// fastDrops are those of clientDrops that channel data meets.
+type fastDrops struct{ malformed, noAllocation, noChannel prometheus.Counter }
+
+func (m *metrics) direction(label string) direction {
+	drop := func(reason string) prometheus.Counter { return m.relayDrops.WithLabelValues(label, reason) }
+	return direction{
+		bytes:   m.relayedBytes.WithLabelValues(label),
+		packets: m.relayedPackets.WithLabelValues(label),
+		rate:    drop(dropRate), day: drop(dropDay), policy: drop(dropPolicy), notLive: drop(dropNotLive),
+		stranger: drop(denyStranger), noPermission: drop(dropNoPermission), tooLarge: drop(dropTooLarge),
+		unsent: drop(dropUnsent),
+	}
+}
+
+func (d *direction) count(packets, bytes int) {
+	d.packets.Add(float64(packets))
+	d.bytes.Add(float64(bytes))
 }
 
 func name(s string) string { return "peersignal_turn_" + s }
@@ -95,6 +127,11 @@ func newMetrics() *metrics {
 		tcpClosed: counter("tcp_connections_closed_total", "TCP connections refused or closed, by cause.", "reason"),
 	}
 	m.prime()
+	m.drops = fastDrops{
+		m.clientDrops.WithLabelValues(dropMalformed), m.clientDrops.WithLabelValues(dropNoAllocation),
+		m.clientDrops.WithLabelValues(dropNoChannel),
+	}
+	m.toPeer, m.toClient = m.direction(labelToPeer), m.direction(labelToClient)
 	return m
 }
 
@@ -103,7 +140,7 @@ func newMetrics() *metrics {
 func (m *metrics) prime() {
 	for vec, labels := range map[*prometheus.CounterVec][]string{
 		m.requests:    requestMethods,
-		m.clientDrops: {dropMalformed, dropUnexpected, dropNoAllocation, dropSourceRate, dropTooLarge},
+		m.clientDrops: {dropMalformed, dropUnexpected, dropNoAllocation, dropSourceRate, dropTooLarge, dropNoChannel},
 		m.authFailures: {authMalformed, authRealm, authUnknownKey, authRevoked, authExpired, authWrongUser,
 			authIntegrity, authLifetime},
 		m.created: {transportUDP, transportTCP, transportTLS},
@@ -111,8 +148,8 @@ func (m *metrics) prime() {
 			refuseClosed, refuseRevoked},
 		m.ended:          {endClient, endRevoked, endDay, endShutdown},
 		m.peerRefusals:   append([]string{denyFamily, denyTooMany, denyChannels, denyNoRelay, denyStranger}, policyReasons...),
-		m.relayedBytes:   {toPeer, toClient},
-		m.relayedPackets: {toPeer, toClient},
+		m.relayedBytes:   {labelToPeer, labelToClient},
+		m.relayedPackets: {labelToPeer, labelToClient},
 		m.tcpClosed: {connLimit, connSourceLimit, connSourceRate, connHandshake, connIdle, connMalformed, connSlow,
 			connClosed},
 	} {
@@ -120,8 +157,9 @@ func (m *metrics) prime() {
 			vec.WithLabelValues(l)
 		}
 	}
-	for _, d := range []string{toPeer, toClient} {
-		for _, r := range []string{dropRate, dropDay, dropPolicy, dropNoPermission, dropNotLive, denyStranger} {
+	for _, d := range []string{labelToPeer, labelToClient} {
+		for _, r := range []string{dropRate, dropDay, dropPolicy, dropNoPermission, dropNotLive, denyStranger, dropTooLarge,
+			dropUnsent} {
 			m.relayDrops.WithLabelValues(d, r)
 		}
 	}

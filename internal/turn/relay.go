@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -19,14 +17,34 @@ const (
 
 var errPeerDenied = errors.New("the peer policy denies this peer")
 
+// relaySocket is what a relay needs of its UDP socket.
+type relaySocket interface {
+	WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, error)
+	LocalAddr() net.Addr
+	Close() error
+}
+
+// relayHost is a wire that reads the relays of its clients itself, and
+// forwards channel data without pion.
+type relayHost interface {
+	bindRelay(at netip.AddrPort) (relaySocket, error)
+	// adopt begins to read the relay; it is called for the packet that read
+	// returned last.
+	adopt(r *relay) error
+	// release forgets a relay that has ended. It may come from any goroutine.
+	release(r *relay)
+}
+
 // relay is the UDP socket of one allocation, as pion sees it. pion writes to
-// it from the front's goroutine and reads from it in a goroutine of its own.
+// it from the front's goroutine. A hosted relay is read by its host; of others
+// pion reads in a goroutine of its own.
 type relay struct {
 	// Static.
 	server  *Server
 	front   *front
 	family  *family
-	conn    *net.UDPConn
+	conn    relaySocket
+	reader  *net.UDPConn // conn, unless it is hosted
 	addr    *net.UDPAddr // what clients are told; its pointer identifies the relay in pion's events
 	port    uint16
 	source  netip.AddrPort // the client
@@ -34,8 +52,10 @@ type relay struct {
 	tag     string         // of the session
 	session string         // its id, "" unless Introductions needs it
 	place   *place
-	out     flow
-	in      flow
+
+	// Owned by the goroutine that writes, and by the one that reads.
+	out, in judgement
+	hosted  hosted
 
 	// Owned by pion's reading goroutine.
 	inAddr *net.UDPAddr // the last sender, as pion gets it
@@ -43,11 +63,13 @@ type relay struct {
 	// judged counts the permissions and channels that were asked for: each
 	// makes the next packet be judged afresh.
 	judged atomic.Uint32
+	routes atomic.Pointer[routes] // of a hosted relay
 
 	mu       sync.Mutex
 	peers    map[netip.Addr]struct{} // those with a permission
-	channels map[uint16]struct{}
+	channels map[uint16]netip.AddrPort
 
+	gone      chan struct{} // closed at the end
 	closeOnce sync.Once
 	timer     *time.Timer // ends the relay, set once under server.mu
 }
@@ -64,17 +86,68 @@ func (r *relay) extend(lifetime time.Duration) {
 	}
 }
 
-// flow is one direction of a relay, used by one goroutine. It remembers the
-// last peer that was judged, which is nearly always the next one as well.
-type flow struct {
-	bytes, packets  prometheus.Counter
-	rate, day       prometheus.Counter
-	policy, notLive prometheus.Counter
-	stranger        prometheus.Counter
-	last            judgement
+// WriteTo sends a client's packet to a peer. A packet over the session's rate
+// is dropped without an error, as a network would.
+func (r *relay) WriteTo(p []byte, addr net.Addr) (int, error) {
+	udp, ok := addr.(*net.UDPAddr)
+	if !ok {
+		return 0, errPeerDenied
+	}
+	peer := unmapped(udp.AddrPort())
+	d := &r.server.metrics.toPeer
+	if !r.judge(d, &r.out, peer) {
+		return 0, errPeerDenied
+	}
+	if !r.account(d, len(p), clockOf(r.server.cfg.Now())) {
+		return len(p), nil
+	}
+	d.count(1, len(p))
+	return r.conn.WriteToUDPAddrPort(p, r.family.toSocket(peer))
 }
 
-// judgement is what is known about one peer.
+// ReadFrom returns the next packet of a peer that has a permission. The
+// address is shared with later packets of the same peer and must not be
+// changed. Of a hosted relay nothing comes but the end.
+func (r *relay) ReadFrom(p []byte) (int, net.Addr, error) {
+	if r.reader == nil {
+		<-r.gone
+		r.front.settle()
+		return 0, nil, net.ErrClosed
+	}
+	d := &r.server.metrics.toClient
+	for {
+		n, from, err := r.reader.ReadFromUDPAddrPort(p)
+		if err != nil {
+			if r.server.retry(err) {
+				continue
+			}
+			r.end(endClient)
+			r.front.settle()
+			return 0, nil, err
+		}
+		if n > maxPacket {
+			d.tooLarge.Inc()
+			continue
+		}
+		from = r.family.toPublic(unmapped(from))
+		if !r.permitted(from.Addr()) {
+			// Not accounted: anybody can send here.
+			d.noPermission.Inc()
+			continue
+		}
+		if !r.judge(d, &r.in, from) || !r.account(d, n, clockOf(r.server.cfg.Now())) {
+			continue
+		}
+		d.count(1, n)
+		if r.inAddr == nil || r.inAddr.AddrPort() != from {
+			r.inAddr = net.UDPAddrFromAddrPort(from)
+		}
+		return n, r.inAddr, nil
+	}
+}
+
+// judgement is what is known about one peer. Flows keep that of the last peer,
+// which is nearly always the next one as well.
 type judgement struct {
 	peer     netip.AddrPort
 	at       uint32 // relay.judged
@@ -84,66 +157,9 @@ type judgement struct {
 	met      bool   // introduced to other, or to the address
 }
 
-func newFlow(m *metrics, direction string) flow {
-	drop := func(reason string) prometheus.Counter { return m.relayDrops.WithLabelValues(direction, reason) }
-	return flow{
-		bytes:   m.relayedBytes.WithLabelValues(direction),
-		packets: m.relayedPackets.WithLabelValues(direction),
-		rate:    drop(dropRate), day: drop(dropDay), policy: drop(dropPolicy), notLive: drop(dropNotLive),
-		stranger: drop(denyStranger),
-	}
-}
-
-// WriteTo sends a client's packet to a peer. A packet over the session's rate
-// is dropped without an error, as a network would.
-func (r *relay) WriteTo(p []byte, addr net.Addr) (int, error) {
-	udp, ok := addr.(*net.UDPAddr)
-	if !ok {
-		return 0, errPeerDenied
-	}
-	peer := unmapped(udp.AddrPort())
-	if !r.judge(&r.out, peer) {
-		return 0, errPeerDenied
-	}
-	if !r.account(&r.out, len(p)) {
-		return len(p), nil
-	}
-	return r.conn.WriteToUDPAddrPort(p, r.family.toSocket(peer))
-}
-
-// ReadFrom returns the next packet of a peer that has a permission. The
-// address is shared with later packets of the same peer and must not be
-// changed.
-func (r *relay) ReadFrom(p []byte) (int, net.Addr, error) {
-	for {
-		n, from, err := r.conn.ReadFromUDPAddrPort(p)
-		if err != nil {
-			if r.server.retry(err) {
-				continue
-			}
-			r.end(endClient)
-			r.front.settle()
-			return 0, nil, err
-		}
-		from = r.family.toPublic(unmapped(from))
-		if !r.permitted(from.Addr()) {
-			// Not accounted: anybody can send here.
-			r.server.metrics.relayDrops.WithLabelValues(toClient, dropNoPermission).Inc()
-			continue
-		}
-		if !r.judge(&r.in, from) || !r.account(&r.in, n) {
-			continue
-		}
-		if r.inAddr == nil || r.inAddr.AddrPort() != from {
-			r.inAddr = net.UDPAddrFromAddrPort(from)
-		}
-		return n, r.inAddr, nil
-	}
-}
-
-// judge says whether a packet may pass between the client and the peer.
-func (r *relay) judge(f *flow, peer netip.AddrPort) bool {
-	j := &f.last
+// judge says whether a packet may pass between the client and the peer. It
+// keeps in j what it found.
+func (r *relay) judge(d *direction, j *judgement, peer netip.AddrPort) bool {
 	if at := r.judged.Load(); j.peer != peer || j.at != at {
 		*j = judgement{peer: peer, at: at, other: r.family.relayOf(peer)}
 		j.reason, j.ownRelay = r.server.policy.decide(peer)
@@ -157,32 +173,30 @@ func (r *relay) judge(f *flow, peer netip.AddrPort) bool {
 	}
 	switch {
 	case j.reason != "":
-		f.policy.Inc()
+		d.policy.Inc()
 	case j.ownRelay && j.other == nil:
 		// Inside the relay range, but somebody else's socket on this host.
-		f.notLive.Inc()
+		d.notLive.Inc()
 	case !j.met:
-		f.stranger.Inc()
+		d.stranger.Inc()
 	default:
 		return true
 	}
 	return false
 }
 
-// account counts one packet of n bytes against the quotas.
-func (r *relay) account(f *flow, n int) bool {
-	ok, exhausted := r.place.spend(n, r.server.cfg.Now())
+// account takes one packet of n bytes from the quotas. Who sends it counts it.
+func (r *relay) account(d *direction, n int, now clock) bool {
+	ok, exhausted := r.place.spend(n, now)
 	switch {
 	case exhausted:
-		f.day.Inc()
+		d.day.Inc()
 		r.server.endUser(r.place.user)
 		return false
 	case !ok:
-		f.rate.Inc()
+		d.rate.Inc()
 		return false
 	}
-	f.packets.Inc()
-	f.bytes.Add(float64(n))
 	return true
 }
 
@@ -213,19 +227,34 @@ func (r *relay) setPeer(peer netip.Addr, present bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if present {
+		if r.peers == nil {
+			r.peers = make(map[netip.Addr]struct{})
+		}
 		r.peers[peer] = struct{}{}
 	} else {
 		delete(r.peers, peer)
 	}
+	r.routeLocked()
 }
 
-func (r *relay) setChannel(channel uint16, present bool) {
+// setChannel records a channel; the zero peer removes it.
+func (r *relay) setChannel(channel uint16, peer netip.AddrPort) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if present {
-		r.channels[channel] = struct{}{}
+	if peer.IsValid() {
+		if r.channels == nil {
+			r.channels = make(map[uint16]netip.AddrPort)
+		}
+		r.channels[channel] = peer
 	} else {
 		delete(r.channels, channel)
+	}
+	r.routeLocked()
+}
+
+func (r *relay) routeLocked() {
+	if r.reader == nil {
+		r.routes.Store(newRoutes(r.family, r.channels, r.peers))
 	}
 }
 
@@ -245,8 +274,9 @@ func (r *relay) end(reason string) bool {
 		r.family.close(r)
 		r.front.forget(r)
 		r.server.forget(r)
+		r.discard()
 		r.place.release(r.server.cfg.Now())
-		_ = r.conn.Close()
+		close(r.gone)
 		r.server.metrics.allocations.WithLabelValues(r.front.transport).Dec()
 		r.server.metrics.ended.WithLabelValues(reason).Inc()
 	})
@@ -256,14 +286,14 @@ func (r *relay) end(reason string) bool {
 // LocalAddr implements net.PacketConn.
 func (r *relay) LocalAddr() net.Addr { return r.conn.LocalAddr() }
 
-// SetDeadline implements net.PacketConn.
-func (r *relay) SetDeadline(t time.Time) error { return r.conn.SetDeadline(t) }
+// SetDeadline implements net.PacketConn; nobody sets one.
+func (*relay) SetDeadline(time.Time) error { return nil }
 
 // SetReadDeadline implements net.PacketConn.
-func (r *relay) SetReadDeadline(t time.Time) error { return r.conn.SetReadDeadline(t) }
+func (*relay) SetReadDeadline(time.Time) error { return nil }
 
 // SetWriteDeadline implements net.PacketConn.
-func (r *relay) SetWriteDeadline(t time.Time) error { return r.conn.SetWriteDeadline(t) }
+func (*relay) SetWriteDeadline(time.Time) error { return nil }
 
 func unmapped(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())

@@ -219,8 +219,7 @@ func (f *front) AllocatePacketConn(_ string, port int) (net.PacketConn, net.Addr
 	}
 	r := &relay{
 		server: f.server, front: f, family: f.family, source: f.source, name: f.name, tag: f.claims.session, place: f.pending,
-		out: newFlow(f.server.metrics, toPeer), in: newFlow(f.server.metrics, toClient),
-		peers: make(map[netip.Addr]struct{}), channels: make(map[uint16]struct{}),
+		gone: make(chan struct{}),
 	}
 	if f.server.cfg.Introductions != nil {
 		r.session = f.server.names.of(r.tag)

@@ -121,8 +121,14 @@ func (s *Server) start() error {
 	s.serving = true
 	s.mu.Unlock()
 	for _, l := range s.listeners {
-		if err := s.addFront(transportUDP, &udpWire{UDPConn: l.udp, retry: s.retry}); err != nil {
-			return fmt.Errorf("running turn: %w", err)
+		for _, u := range l.udp {
+			w, err := u.wire(s)
+			if err != nil {
+				return fmt.Errorf("running turn: %w", err)
+			}
+			if err := s.addFront(transportUDP, w); err != nil {
+				return fmt.Errorf("running turn: %w", err)
+			}
 		}
 		s.acceptFrom(l.tcp, transportTCP)
 	}
@@ -159,7 +165,9 @@ func (s *Server) stop() {
 
 func (s *Server) closeListeners() {
 	for _, l := range s.listeners {
-		_ = l.udp.Close()
+		for _, u := range l.udp {
+			_ = u.Close()
+		}
 		_ = l.tcp.Close()
 	}
 	for _, l := range s.tls {
@@ -188,7 +196,7 @@ func (s *Server) Close() error {
 func (s *Server) Addrs() []netip.AddrPort {
 	addrs := make([]netip.AddrPort, len(s.listeners))
 	for i, l := range s.listeners {
-		addrs[i] = addrPortOf(l.udp.LocalAddr())
+		addrs[i] = addrPortOf(l.udp[0].LocalAddr())
 	}
 	return addrs
 }
