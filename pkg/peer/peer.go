@@ -32,7 +32,7 @@ type Peer struct {
 	mu      sync.Mutex
 	devices map[peercrypto.ID]*device
 	server  string                  // canonical name of the server's session; "" when there is none
-	invites map[peercrypto.Tag]bool // topics of invitations
+	invites map[peercrypto.Tag]bool // topics of invitations; true for those that are open
 	busy    int                     // pursuits and connections: what MaxDevices bounds
 	starved bool                    // a device waits for room below MaxDevices
 	closing bool                    // guards wg against Add after Wait

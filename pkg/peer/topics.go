@@ -28,7 +28,7 @@ func (p *Peer) setTopics() {
 		t := link.Topic{Tag: peercrypto.RendezvousTag(r.Key, name), ListenOnly: !r.Announce}
 		if r.Invite != nil {
 			t.EnvSalt = r.Invite.EnvSalt
-			invites[t.Tag] = true
+			invites[t.Tag] = !r.Invite.Closed
 		}
 		topics = append(topics, t)
 	}
@@ -47,10 +47,24 @@ func (p *Peer) admit(_ context.Context, r link.Remote) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.admitsLocked(r.UserID, via) {
-		return ErrNotAdmitted
+	if p.admitsLocked(r.UserID, via) || p.lateLocked(r.UserID, via) {
+		return nil
 	}
-	return nil
+	return ErrNotAdmitted
+}
+
+// lateLocked tells whether a device may come only to hear that its invitation is
+// closed. Such a device is let in and never sought.
+func (p *Peer) lateLocked(user peercrypto.ID, via map[peercrypto.Tag]struct{}) bool {
+	if p.engine.Admits(user) != groupsync.AdmitJoinOnly {
+		return false
+	}
+	for tag := range via {
+		if _, invited := p.invites[tag]; invited {
+			return true
+		}
+	}
+	return false
 }
 
 // admitsLocked tells whether there is a reason to be connected with a device of

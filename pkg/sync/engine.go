@@ -218,15 +218,18 @@ func (e *Engine) welcomes(v *view, user peercrypto.ID, now int64) bool {
 		return false
 	}
 	_, added := v.added[user]
-	return added || len(v.state.Invites(now)) > 0 || len(v.state.ClosedInvites(now)) > 0
+	return added || len(v.state.Invites(now)) > 0 || len(e.closedInvites(v, now)) > 0
 }
 
 // maxClosedTopics is how many closed invitations of a group keep their topic.
 const maxClosedTopics = 32
 
-// closedInvites are those whose users this device still meets, only to tell them that they come too late: of many, the
-// ones that would have lasted longest.
-func closedInvites(v *view, now int64) []group.OpenInvite {
+// closedInvites are those whose users this device, if an admin's, still meets, only to tell them that they come too
+// late: of many, the ones that would have lasted longest.
+func (e *Engine) closedInvites(v *view, now int64) []group.OpenInvite {
+	if m, ok := v.state.Member(e.userID); !ok || !m.Role.AtLeast(entry.Admin) {
+		return nil
+	}
 	closed := v.state.ClosedInvites(now)
 	slices.SortStableFunc(closed, func(a, b group.OpenInvite) int { return cmp.Compare(b.Expires, a.Expires) })
 	return closed[:min(len(closed), maxClosedTopics)]
@@ -244,25 +247,26 @@ func (e *Engine) Rendezvous() []Rendezvous {
 		for _, k := range v.state.RendezvousKeys() {
 			out = append(out, Rendezvous{Key: k.Key, Announce: k.Announce, Group: v.rec.ID})
 		}
-		for _, inv := range slices.Concat(v.state.Invites(now), closedInvites(v, now)) {
-			out = append(out, inviteTopic(v.rec.ID, inv.IPK, false))
+		for _, inv := range v.state.Invites(now) {
+			out = append(out, inviteTopic(v.rec.ID, InviteInfo{IPK: inv.IPK}))
+		}
+		for _, inv := range e.closedInvites(v, now) {
+			out = append(out, inviteTopic(v.rec.ID, InviteInfo{IPK: inv.IPK, Closed: true}))
 		}
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for id, j := range e.joins {
 		if now < j.inv.Expires {
-			out = append(out, inviteTopic(id, j.key().Public(), true))
+			out = append(out, inviteTopic(id, InviteInfo{IPK: j.key().Public(), Joining: true}))
 		}
 	}
 	return out
 }
 
-func inviteTopic(id peercrypto.ID, ipk peercrypto.PublicKey, joining bool) Rendezvous {
-	return Rendezvous{
-		Key: peercrypto.InviteRendezvousKey(ipk), Announce: true, Group: id,
-		Invite: &InviteInfo{IPK: ipk, EnvSalt: peercrypto.InviteEnvelopeKey(ipk), Joining: joining},
-	}
+func inviteTopic(id peercrypto.ID, inv InviteInfo) Rendezvous {
+	inv.EnvSalt = peercrypto.InviteEnvelopeKey(inv.IPK)
+	return Rendezvous{Key: peercrypto.InviteRendezvousKey(inv.IPK), Announce: true, Group: id, Invite: &inv}
 }
 
 // errAborted makes a transaction have no effect without being an error for the caller.

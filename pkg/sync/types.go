@@ -188,4 +188,6 @@ type InviteInfo struct {
 	IPK     peercrypto.PublicKey
 	EnvSalt [32]byte
 	Joining bool // this device is the one that wants to join
+	// Closed: the invitation was withdrawn or used up. Who comes with it is told so; nobody has to be looked for.
+	Closed bool
 }
