@@ -86,15 +86,24 @@ func (p *Peer) checkServers(servers []string) error {
 	if err != nil {
 		return fmt.Errorf("%w; start with server %s", err, servers[0])
 	}
-	ownName, _, _ := wire.CanonicalServer(own)
-	configured, _, _ := wire.CanonicalServer(p.cfg.Server)
+	ownName, configured := serverName(own), serverName(p.cfg.Server)
 	for _, s := range servers {
-		name, _, err := wire.CanonicalServer(s)
-		if err == nil && (name == ownName || name == configured) {
+		if name := serverName(s); name != "" && (name == ownName || name == configured) {
 			return nil
 		}
 	}
 	return fmt.Errorf("%w: it is for %s, this device uses %s", ErrOtherServer, strings.Join(servers, ", "), own)
+}
+
+// serverName is the name in a server's URL, or "". A URL in an invitation does
+// not say that a connection without TLS is acceptable: that was decided when
+// this device was given its own server, so here only the names count.
+func serverName(url string) string {
+	name, _, err := wire.CanonicalServer(url)
+	if err != nil {
+		name, _, _ = wire.CanonicalServer(url + "?insecure=1")
+	}
+	return name
 }
 
 // CancelJoin forgets a pending join.

@@ -318,6 +318,20 @@ func TestOtherServer(t *testing.T) {
 	}
 }
 
+// An invitation for a server without TLS has no consent in it, and has to be
+// usable on a device that was started with that consent.
+func TestInsecureServer(t *testing.T) {
+	plain := func(c *peer.Config) { c.Server = "http://0.0.0.0:9?insecure=1" } // nobody answers
+	alice, bob := newUser(t, "alice").open(nil, plain), newUser(t, "bob").open(nil, plain)
+	inv, err := alice.Invite(deadline(t), alice.create("garden"), groupsync.InviteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bob.Join(deadline(t), inv); err != nil {
+		t.Errorf("joining: %v", err)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	id, _, err := peercrypto.NewIdentity(time.Now())
 	if err != nil {
