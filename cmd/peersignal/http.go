@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/peersignal/peersignal/internal/buildinfo"
+	"github.com/peersignal/peersignal/internal/ice"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
@@ -23,14 +26,14 @@ func (a *app) httpServers() []httpServer {
 			"\n\nThis is a signaling server. Devices connect to "+wire.Path+" by WebSocket.")
 	})
 	servers := []httpServer{{a.newHTTP(mux), a.listener}}
-	metrics := promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: a.registry})
-	if a.metrics == nil {
-		mux.Handle("GET /metrics", metrics)
-		return servers
+	operators := mux
+	if a.metrics != nil {
+		operators = http.NewServeMux()
+		servers = append(servers, httpServer{a.newHTTP(operators), a.metrics})
 	}
-	own := http.NewServeMux()
-	own.Handle("GET /metrics", metrics)
-	return append(servers, httpServer{a.newHTTP(own), a.metrics})
+	operators.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: a.registry}))
+	operators.HandleFunc("GET /status", a.status)
+	return servers
 }
 
 func (a *app) newHTTP(h http.Handler) *http.Server {
@@ -42,11 +45,49 @@ func (a *app) newHTTP(h http.Handler) *http.Server {
 }
 
 func (a *app) readyz(w http.ResponseWriter, _ *http.Request) {
-	if a.ready.Load() {
-		answer(w, http.StatusOK, "ready")
+	text, ok := a.readiness()
+	if !ok {
+		answer(w, http.StatusServiceUnavailable, text)
 		return
 	}
-	answer(w, http.StatusServiceUnavailable, "not ready")
+	answer(w, http.StatusOK, text)
+}
+
+// readiness says whether the server takes sessions that it can serve.
+func (a *app) readiness() (text string, ok bool) {
+	switch {
+	case !a.ready.Load():
+		return "not ready", false
+	case a.iceRequired && !slices.ContainsFunc(a.chain.Health(), func(h ice.SourceHealth) bool { return h.OK }):
+		return "not ready: no source of ICE servers can answer", false
+	}
+	return "ready", true
+}
+
+// status is a page for operators. Reasons can name hosts of the operator's
+// network, so that they are told on a listener of their own only.
+func (a *app) status(w http.ResponseWriter, _ *http.Request) {
+	var b strings.Builder
+	ready, _ := a.readiness()
+	fmt.Fprintf(&b, "peersignal %s: %s\n\nICE servers:\n", buildinfo.Version, ready)
+	sources := a.chain.Health()
+	for _, h := range sources {
+		state := "ok"
+		if !h.OK {
+			state = "down"
+		}
+		switch {
+		case h.Reason != "" && a.metrics != nil:
+			state += ": " + h.Reason
+		case h.Reason != "":
+			state += ", see the log"
+		}
+		fmt.Fprintf(&b, "  %-10s  %s\n", h.Source, state)
+	}
+	if len(sources) == 0 {
+		b.WriteString("  none are configured\n")
+	}
+	answer(w, http.StatusOK, strings.TrimSuffix(b.String(), "\n"))
 }
 
 func answer(w http.ResponseWriter, status int, text string) {

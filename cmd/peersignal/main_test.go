@@ -1,25 +1,16 @@
 package main
 
 import (
-	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/coder/websocket"
 	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
-
-	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
-	"github.com/peersignal/peersignal/pkg/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -67,8 +58,8 @@ ice-servers:
 	if strings.Join(s.names, " ") != "a.example:1 b.example:2" || strings.Join(s.turnAllowPeers, " ") != "10.0.0.0/8 127.0.0.0/8" {
 		t.Errorf("got %v, %v", s.names, s.turnAllowPeers)
 	}
-	if len(s.iceServers) != 1 || s.iceServers[0].Credential != "c" {
-		t.Errorf("got %v", s.iceServers)
+	if len(s.ice.Static) != 1 || s.ice.Static[0].Credential != "c" {
+		t.Errorf("got %v", s.ice.Static)
 	}
 }
 
@@ -146,97 +137,21 @@ func TestTakenPortIsARuntimeError(t *testing.T) {
 // TestServe starts the whole server, connects a device, which is given the
 // embedded relay, and stops it.
 func TestServe(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	out, w := io.Pipe()
-	cmd := newCommand()
-	cmd.SetArgs([]string{"--listen", "127.0.0.1:0", "--turn-listen", "127.0.0.1:0", "--log-level", "error"})
-	cmd.SetOut(w)
-	done := make(chan error, 1)
-	go func() { done <- cmd.ExecuteContext(ctx) }()
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
+	srv := startServer(t)
+	if !strings.Contains(srv.banner, "TURN on 127.0.0.1:") {
+		t.Errorf("banner %q", srv.banner)
 	}
-	url := regexp.MustCompile(`http://localhost:\d+`).FindString(line)
-	if url == "" || !strings.Contains(line, "TURN on 127.0.0.1:") {
-		t.Fatalf("banner %q", line)
-	}
-	url = strings.Replace(url, "localhost", "127.0.0.1", 1)
 	for path, want := range map[string]string{
-		"/": "signaling server", "/livez": "ok", "/readyz": "ready",
+		"/": "signaling server", "/livez": "ok", "/readyz": "ready", "/status": "embedded    ok",
 		"/metrics": "peersignal_signaling_sessions_limit 50000",
 	} {
-		if body := get(t, url+path); !strings.Contains(body, want) {
+		if body := srv.get(path); !strings.Contains(body, want) {
 			t.Errorf("%s: %.200q", path, body)
 		}
 	}
-	ready, ws := session(t, url)
+	ready := srv.connect().ready
 	if len(ready.ICE) < 2 || ready.ICEExpires == 0 || !strings.HasPrefix(ready.ICE[0].URLs[0], "stun:127.0.0.1:") {
 		t.Errorf("ready %+v", ready)
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("serve: %v", err)
-	}
-	_ = ws.CloseNow()
-}
-
-func get(t *testing.T, url string) string {
-	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	return string(b)
-}
-
-func session(t *testing.T, url string) (*wire.Ready, *websocket.Conn) {
-	t.Helper()
-	name, wsURL, err := wire.CanonicalServer(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	ws, _, err := websocket.Dial(ctx, wsURL, &websocket.DialOptions{Subprotocols: []string{wire.Subprotocol}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	next := func() wire.Message {
-		_, frame, err := ws.Read(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := wire.DecodeFromServer(frame)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
-	id, _, err := peercrypto.NewIdentity(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := id.Cert(time.Now(), time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	auth, err := wire.SignAuth(wire.AuthBody{
-		Server: name, Nonce: next().(*wire.Hello).Nonce, CNonce: peercrypto.NewNonce(), Time: time.Now().UnixMilli(),
-	}, id.Device, cert)
-	if err != nil {
-		t.Fatal(err)
-	}
-	frame, err := wire.Encode(auth)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ws.Write(ctx, websocket.MessageText, frame); err != nil {
-		t.Fatal(err)
-	}
-	return next().(*wire.Ready), ws
+	srv.stop()
 }

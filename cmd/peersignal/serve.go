@@ -2,19 +2,18 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/peersignal/peersignal/internal/buildinfo"
 	"github.com/peersignal/peersignal/internal/ice"
@@ -27,13 +26,17 @@ const drainTimeout = 15 * time.Second
 
 // app is the wired server. Its sockets are bound; nothing is served yet.
 type app struct {
-	log       *slog.Logger
-	registry  *prometheus.Registry
-	signaling *signaling.Server
-	turn      *turn.Server // nil when off
-	listener  net.Listener
-	metrics   net.Listener // nil: /metrics is on listener
-	ready     atomic.Bool
+	log           *slog.Logger
+	registry      *prometheus.Registry
+	signaling     *signaling.Server
+	introductions *signaling.Introductions // nil: the relay serves all
+	chain         *ice.Chain
+	iceRequired   bool
+	turn          *turn.Server // nil when off
+	listener      net.Listener
+	secure        bool         // listener speaks TLS
+	metrics       net.Listener // nil: /metrics is on listener
+	ready         atomic.Bool
 }
 
 // serve runs until ctx ends, and drains.
@@ -65,24 +68,45 @@ func build(s *settings, log *slog.Logger) (*app, error) {
 }
 
 func (a *app) bind(s *settings) (err error) {
+	var embedded *ice.Embedded
 	if s.turn {
-		if a.turn, err = newTURN(s, a.log, a.registry); err != nil {
+		if s.turnIntroducedOnly {
+			if a.introductions, err = signaling.NewIntroductions(signaling.IntroductionsConfig{}); err != nil {
+				return err
+			}
+		}
+		if a.turn, err = a.newTURN(s); err != nil {
 			return err
 		}
+		embedded = ice.NewEmbedded(minter{a.turn}, relayPorts(a.turn, s.turnHost))
 	}
-	source, err := a.newICE(s)
-	if err != nil {
+	if a.chain, err = newChain(s, embedded, a.log.With("part", "ice")); err != nil {
 		return usageError{err}
 	}
-	a.signaling, err = signaling.New(signaling.Config{
-		Names: s.names, AllowedOrigins: s.origins, TrustedProxies: s.proxies, Limits: s.limits,
-		ICE: iceAdapter{source}, Registerer: a.registry, Logger: a.log.With("part", "signaling"), OnSessionEnd: a.sessionEnded,
-	})
-	if err != nil {
+	if err := a.register("ICE", a.chain); err != nil {
+		return err
+	}
+	cfg := s.signalingConfig()
+	cfg.ICE, cfg.Introductions, cfg.OnSessionEnd = iceAdapter{a.chain}, a.introductions, a.sessionEnded
+	cfg.Registerer, cfg.Logger = a.registry, a.log.With("part", "signaling")
+	if a.signaling, err = signaling.New(cfg); err != nil {
 		return usageError{err}
 	}
+	a.iceRequired = s.iceRequired
+	return a.listen(s)
+}
+
+func (a *app) listen(s *settings) (err error) {
 	if a.listener, err = net.Listen("tcp", s.listen); err != nil {
 		return fmt.Errorf("listening for HTTP (choose another address with --listen): %w", err)
+	}
+	if s.tls.isSet() {
+		c, err := a.newCertificate("http", s.tls)
+		if err != nil {
+			return err
+		}
+		a.listener = tls.NewListener(a.listener, httpTLS(c))
+		a.secure = true
 	}
 	if s.metricsListen != "" {
 		if a.metrics, err = net.Listen("tcp", s.metricsListen); err != nil {
@@ -92,51 +116,11 @@ func (a *app) bind(s *settings) (err error) {
 	return nil
 }
 
-func newRegistry() *prometheus.Registry {
-	r := prometheus.NewRegistry()
-	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "peersignal_build_info", Help: "Always 1; the labels say what was built.",
-		ConstLabels: prometheus.Labels{"version": buildinfo.Version, "goversion": buildinfo.Go()},
-	})
-	info.Set(1)
-	r.MustRegister(info, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return r
-}
-
-func newTURN(s *settings, log *slog.Logger, r prometheus.Registerer) (*turn.Server, error) {
-	t, err := turn.New(turn.Config{
-		Listen: s.turnListen, RelayIP: s.turnRelayIP, PublicIP: s.turnPublicIP, RelayPorts: s.turnPorts,
-		AllowPeers: s.turnAllowPeers, Registerer: r, Logger: log.With("part", "turn"),
-	})
-	if err == nil {
-		return t, nil
-	}
-	if _, ok := errors.AsType[*net.OpError](err); ok {
-		return nil, fmt.Errorf("%w (choose another address with --turn-listen, or --turn=false)", err)
-	}
-	return nil, usageError{err}
-}
-
-// newICE joins the embedded relay and the operator's list.
-func (a *app) newICE(s *settings) (ice.Source, error) {
-	var sources []ice.Source
-	if a.turn != nil {
-		port := a.turn.Addrs()[0].Port()
-		sources = append(sources, ice.NewEmbedded(minter{a.turn}, ice.EmbeddedPorts{UDP: port, TCP: port, Host: s.turnHost}))
-	}
-	if len(s.iceServers) > 0 {
-		static, err := ice.NewStatic(s.iceServers)
-		if err != nil {
-			return nil, err
-		}
-		sources = append(sources, static)
-	}
-	chain := ice.NewChainWith(ice.ChainConfig{Logger: a.log.With("part", "ice")}, sources...)
-	if err := a.registry.Register(chain); err != nil {
-		return nil, fmt.Errorf("registering ICE metrics: %w", err)
-	}
-	return chain, nil
+// httpTLS offers HTTP/1.1 only: a WebSocket needs it, and there is little else.
+func httpTLS(c *certificate) *tls.Config {
+	cfg := c.config()
+	cfg.NextProtos = []string{"http/1.1"}
+	return cfg
 }
 
 // sessionEnded cuts the relays of a session that an operator ended. A session
@@ -149,26 +133,36 @@ func (a *app) sessionEnded(session, reason string) {
 
 // banner says where to go.
 func (a *app) banner(s *settings) string {
-	port := a.listener.Addr().(*net.TCPAddr).Port
-	url := "http://localhost:" + strconv.Itoa(port)
-	relay := "TURN off"
-	if a.turn != nil {
-		relay = fmt.Sprintf("TURN on %s (udp, tcp)", a.turn.Addrs()[0])
+	scheme := "http"
+	if a.secure {
+		scheme = "https"
 	}
-	metrics := url + "/metrics"
+	local := fmt.Sprintf("%s://localhost:%d", scheme, a.listener.Addr().(*net.TCPAddr).Port)
+	url, metrics := local, local+"/metrics"
+	switch {
+	case len(s.names) > 0 && a.secure:
+		url = "https://" + s.names[0] + " (on " + a.listener.Addr().String() + ")"
+	case len(s.names) > 0:
+		url = "https://" + s.names[0] + " (through your TLS proxy to " + a.listener.Addr().String() + ")"
+	}
 	if a.metrics != nil {
 		metrics = "http://" + a.metrics.Addr().String() + "/metrics"
 	}
-	if len(s.names) > 0 {
-		url = "https://" + s.names[0] + " (through your TLS proxy to " + a.listener.Addr().String() + ")"
+	relay := "TURN off"
+	if a.turn != nil {
+		relay = fmt.Sprintf("TURN on %s (udp, tcp)", a.turn.Addrs()[0])
+		if secure := a.turn.TLSAddrs(); len(secure) > 0 {
+			relay += fmt.Sprintf(" and %s (tls)", secure[0])
+		}
 	}
 	return fmt.Sprintf("peersignal %s: clients use %s; %s; metrics at %s", buildinfo.Version, url, relay, metrics)
 }
 
 // run serves until ctx ends or a part fails, and ends all parts: first the
-// sessions are told, then HTTP stops, then the relay.
+// sessions are told, then HTTP stops, then what sessions use: the relay and the
+// sources of ICE servers.
 func (a *app) run(ctx context.Context) error {
-	failed := make(chan error, 4) // one for each part
+	failed := make(chan error, 5) // one for each part
 	part := func(name string, f func() error) func() {
 		return func() {
 			if err := f(); err != nil {
@@ -178,13 +172,14 @@ func (a *app) run(ctx context.Context) error {
 	}
 	sigCtx, endSignaling := context.WithCancel(context.WithoutCancel(ctx))
 	defer endSignaling()
-	turnCtx, endTURN := context.WithCancel(context.WithoutCancel(ctx))
-	defer endTURN()
+	usedCtx, endUsed := context.WithCancel(context.WithoutCancel(ctx))
+	defer endUsed()
 	servers := a.httpServers()
 	var sig, rest sync.WaitGroup
 	sig.Go(part("signaling", func() error { return a.signaling.Run(sigCtx) }))
+	rest.Go(part("ice", func() error { return a.chain.Run(usedCtx) }))
 	if a.turn != nil {
-		rest.Go(part("turn", func() error { return a.turn.Run(turnCtx) }))
+		rest.Go(part("turn", func() error { return a.turn.Run(usedCtx) }))
 	}
 	for _, h := range servers {
 		rest.Go(part("http", h.serve))
@@ -206,7 +201,7 @@ func (a *app) run(ctx context.Context) error {
 		h.stop(drain)
 	}
 	late := !within(drain, ended)
-	endTURN()
+	endUsed()
 	if late = !within(drain, waited(&rest)) || late; late && err == nil {
 		err = fmt.Errorf("draining: not finished within %v", drainTimeout)
 	}
@@ -235,8 +230,10 @@ func (a *app) closeSockets() {
 	if a.turn != nil {
 		_ = a.turn.Close()
 	}
-	if a.listener != nil {
-		_ = a.listener.Close()
+	for _, l := range []net.Listener{a.listener, a.metrics} {
+		if l != nil {
+			_ = l.Close()
+		}
 	}
 }
 

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite config.example.yaml")
+
+const example = "../../config.example.yaml"
+
+// run runs the command line to its end.
+func run(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	out := &output{}
+	cmd := newCommand()
+	cmd.SetArgs(args)
+	cmd.SetOut(out)
+	cmd.SetErr(io.Discard)
+	err := cmd.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+// The example in the repository is what `config doc` prints, is loaded
+// strictly, and changes nothing.
+func TestExample(t *testing.T) {
+	doc, err := run(t, "config", "doc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		write(t, example, []byte(doc))
+	}
+	content, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(content) != doc {
+		t.Error("config.example.yaml is out of date; go test ./cmd/peersignal -update")
+	}
+	file, err := parseFile(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range eachKey {
+		if _, ok := file[k.name]; !ok {
+			t.Errorf("%s is not in the example", k.name)
+		}
+	}
+	want, err := settingsOf(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := settingsOf(t, "--config", example)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("with the example: %v, want the defaults", err)
+	}
+	if out, err := run(t, "config", "check", "--config", example); err != nil || !strings.Contains(out, "valid") {
+		t.Errorf("config check: %q, %v", out, err)
+	}
+}
+
+// A value of another type is a mistake, for every key.
+func TestWrongTypes(t *testing.T) {
+	wrong := map[kind][]string{
+		text: {"7", "1.5", "true", "[a]", "{a: b}", "~", ""}, secret: {"12345678901234567890", "0x1f", "true", "[a]", "{a: b}", ""},
+		list: {"7", "[7]", "[[a]]", "{a: b}", ""}, boolean: {"7", "maybe", "[true]", ""},
+		number: {"1.5", "many", "[7]", "true", ""}, duration: {"7", "7 hours", "-1h", "0s", "[1h]", ""},
+		servers: {"a", "{urls: [a]}", "[a]", "[{url: a}]", "[{urls: a}]", "[{urls: [a], username: 7}]", ""},
+	}
+	for k := range eachKey {
+		for _, value := range wrong[k.kind] {
+			_, err := settingsOf(t, "--config", writeConfig(t, k.name+": "+value))
+			if err == nil || !strings.Contains(err.Error(), "setting "+k.name+":") {
+				t.Errorf("%s: %s: got %v", k.name, value, err)
+			}
+		}
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	for _, tt := range []struct {
+		args         []string
+		config, want string
+	}{
+		{args: []string{"--ice-ordr=twilio"}, want: `unknown flag: --ice-ordr; did you mean "--ice-order"?`},
+		{args: []string{"--ice-servers=x"}, want: "set ice-servers in the file of --config"},
+		{args: []string{"--twilio-auth-token=tell-nobody"}, want: "set PEERSIGNAL_TWILIO_AUTH_TOKEN or --twilio-auth-token-file"},
+		{args: []string{"--turn-rest-secret", "tell-nobody"}, want: "set PEERSIGNAL_TURN_REST_SECRET or --turn-rest-secret-file"},
+		{config: "twilio-acount-sid: x", want: `did you mean "twilio-account-sid"?`},
+		{config: "Listen: x", want: `unknown key "Listen"; did you mean "listen"?`},
+		{config: "lisen:", want: `did you mean "listen"?`},
+		{config: "listen: \":1\"\nlisten: \":2\"", want: `mapping key "listen" already defined`},
+		{config: "listen: \":1\"\n---\nlisten: \":2\"", want: "more than one YAML document"},
+		{config: "tell-nobody", want: "not a YAML mapping"},
+		{config: "twilio-auth-token: *tell-nobody", want: "in quotes"},
+		{config: "7: x", want: "not a YAML mapping"},
+	} {
+		if tt.config != "" {
+			tt.args = append(tt.args, "--config", writeConfig(t, tt.config))
+		}
+		_, err := run(t, append([]string{"config", "check"}, tt.args...)...)
+		if _, ok := errors.AsType[usageError](err); !ok || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v %q: got %v, want %q", tt.args, tt.config, err, tt.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "tell-nobody") {
+			t.Errorf("a secret is in the error: %v", err)
+		}
+	}
+}
+
+func TestConfigCheck(t *testing.T) {
+	files := certFiles(t)
+	sid := "--twilio-account-sid=AC" + strings.Repeat("0", 32)
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--turn-allow-peer=10.0.0.0"}, "10.0.0.0"},
+		{[]string{"--turn-deny-peer=x"}, "x"},
+		{[]string{"--name=a b"}, "a b"},
+		{[]string{"--trusted-proxy=x"}, "trusted proxy"},
+		{[]string{"--ice-server=http://x"}, "ICE server"},
+		{[]string{"--ice-order=twilio"}, "twilio is named, and not configured"},
+		{[]string{"--ice-order=twillio"}, "is none of embedded, static"},
+		{[]string{"--ice-order=embedded,embedded"}, "twice"},
+		{[]string{"--turn=false", "--ice-required"}, "ice-required"},
+		{[]string{sid}, "either an auth token or an API key"},
+		{[]string{sid, "--twilio-api-key-sid=x"}, "API key"},
+		{[]string{"--cloudflare-key-id=x"}, "API token"},
+		{[]string{"--turn-rest-urls=turn:a.example"}, "secret"},
+		{[]string{"--turn-endpoint-url=http://a.example"}, "https://"},
+		{[]string{"--listen=8080"}, "setting listen"},
+		{[]string{"--listen="}, "setting listen"},
+		{[]string{"--metrics-listen=:many"}, "setting metrics-listen"},
+		{[]string{"--turn-listen=:1,x"}, "setting turn-listen"},
+		{[]string{"--turn-tls-listen=:5349"}, "setting turn-tls-listen: it needs a certificate"},
+		{[]string{"--tls-cert=x"}, "setting tls-cert: it needs tls-key"},
+		{[]string{"--turn-tls-key=x"}, "setting turn-tls-cert"},
+		{[]string{"--tls-cert=" + files.cert, "--tls-key=" + files.cert}, "TLS certificate"},
+		{[]string{"--turn-tls-cert=" + files.cert, "--turn-tls-key=nowhere", "--turn-tls-listen=:5349"}, "nowhere"},
+		{[]string{"--config=nowhere.yaml"}, "nowhere.yaml"},
+	} {
+		_, err := run(t, append([]string{"config", "check"}, tt.args...)...)
+		if _, ok := errors.AsType[usageError](err); !ok || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v: got %v, want %q", tt.args, err, tt.want)
+		}
+	}
+	for _, args := range [][]string{
+		nil, {"--turn=false"}, {"--turn=false", "--turn-tls-listen=:5349"}, {"--turn-public-ip=192.0.2.1", "--ice-required"},
+		{"--tls-cert=" + files.cert, "--tls-key=" + files.key, "--turn-tls-listen=:5349", "--turn-introduced-only"},
+		{"--ice-server=stun:a.example", "--ice-order=static,embedded"},
+	} {
+		if _, err := run(t, append([]string{"config", "check"}, args...)...); err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	if _, err := run(t, "config"); err == nil {
+		t.Error("config alone does something")
+	}
+}
+
+// Each secret can come from the environment, from the configuration and from a
+// file of its own, and none is ever printed.
+func TestSecrets(t *testing.T) {
+	const value = "tell-nobody-tell-nobody"
+	secretFile := filepath.Join(t.TempDir(), "secret")
+	write(t, secretFile, []byte(value+"\n"))
+	needs := map[string]string{ // settings that make the others valid
+		"twilio-auth-token":     "twilio-account-sid: AC00000000000000000000000000000000",
+		"twilio-api-key-secret": "twilio-account-sid: AC00000000000000000000000000000000\ntwilio-api-key-sid: SK00000000000000000000000000000000",
+		"cloudflare-api-token":  "cloudflare-key-id: abc",
+		"turn-rest-secret":      "turn-rest-urls: [turn:a.example]",
+		"turn-endpoint-key":     `turn-endpoint-url: "https://a.example/?key=tell-nobody"`,
+	}
+	held := func(s *settings) string {
+		switch c := s.ice; {
+		case c.Twilio != nil:
+			return c.Twilio.AuthToken.Reveal() + c.Twilio.APIKeySecret.Reveal()
+		case c.Cloudflare != nil:
+			return c.Cloudflare.APIToken.Reveal()
+		case c.REST != nil:
+			return c.REST.Secret.Reveal()
+		case c.Endpoint != nil:
+			return c.Endpoint.Key.Reveal()
+		}
+		return ""
+	}
+	for k := range eachKey {
+		if k.kind != secret {
+			continue
+		}
+		for _, tt := range []struct{ from, config, variable, file string }{
+			{from: "file", config: k.name + ": " + value},
+			{from: "environment", variable: k.variable()},
+			{from: "own file", file: "--" + k.name + "-file=" + secretFile},
+		} {
+			t.Run(k.name+" from "+tt.from, func(t *testing.T) {
+				if tt.variable != "" {
+					t.Setenv(tt.variable, value)
+				}
+				args := []string{"--config", writeConfig(t, needs[k.name]+"\n"+tt.config)}
+				if tt.file != "" {
+					args = append(args, tt.file)
+				}
+				s, err := settingsOf(t, args...)
+				if err != nil || held(s) != value {
+					t.Fatalf("got %v, want the secret", err)
+				}
+				if err := s.check(); err != nil {
+					t.Error(err)
+				}
+				printed, err := run(t, append([]string{"config", "print"}, args...)...)
+				if err != nil || strings.Contains(printed, "tell-nobody") {
+					t.Errorf("config print: %v\n%s", err, printed)
+				}
+				if tt.file == "" && !strings.Contains(printed, "\n# "+k.name+": [hidden]  # "+tt.from+"\n") {
+					t.Errorf("config print does not say that there is a secret:\n%s", printed)
+				}
+				if _, err := parseFile([]byte(printed)); err != nil {
+					t.Errorf("what config print says is no configuration: %v", err)
+				}
+			})
+		}
+	}
+}
+
+func TestSecretMistakes(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name, content string) string {
+		write(t, filepath.Join(dir, name), []byte(content))
+		return filepath.Join(dir, name)
+	}
+	for _, tt := range []struct{ config, file, want string }{
+		{"turn-rest-secret: tell-nobody", path("good", "tell-nobody"), "choose one"},
+		{"", path("empty", " \n"), "is empty"},
+		{"", path("lines", "tell-nobody\ntell-nobody"), "line break"},
+		{"", path("large", strings.Repeat("tell-nobody", 1000)), "more than 4096 bytes"},
+		{"", dir, "is a directory"},
+		{"", filepath.Join(dir, "none"), "no such file"},
+		{`turn-rest-secret: "tell-nobody\r\n.x"`, "", "control character"},
+	} {
+		args := []string{"--turn-rest-urls=turn:a.example", "--turn-rest-secret-file=" + tt.file, "--config", writeConfig(t, tt.config)}
+		_, err := run(t, append([]string{"config", "check"}, args...)...)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "tell-nobody") {
+			t.Errorf("%q %s: got %v, want %q", tt.config, tt.file, err, tt.want)
+		}
+	}
+}
+
+// What is printed means the same, and says where it is from.
+func TestConfigPrint(t *testing.T) {
+	t.Setenv("PEERSIGNAL_NAME", "a.example:1,b.example:2")
+	config := writeConfig(t, `
+max-sessions: 7
+twilio-ttl: 90m
+turn-endpoint-url: "https://a.example/turn?key=tell-nobody"
+ice-servers:
+  - urls: ["turn:c.example"]
+    username: u
+    credential: tell-nobody
+`)
+	printed, err := run(t, "config", "print", "--config", config, "--turn-host=relay.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`name: ["a.example:1","b.example:2"]  # environment`, "\nmax-sessions: 7  # file", "\ntwilio-ttl: \"1h30m\"  # file",
+		"\nturn-host: \"relay.example\"  # flag", "\nturn-ports: \"49152-65535\"  # default",
+		"\n# turn-endpoint-url: \"https://a.example/turn?[hidden]\"  # file",
+		"\n# ice-servers: [{\"credential\":\"[hidden]\",\"urls\":[\"turn:c.example\"],\"username\":\"u\"}]  # file",
+	} {
+		if !strings.Contains(printed, want) {
+			t.Errorf("no %q in\n%s", want, printed)
+		}
+	}
+	if strings.Contains(printed, "tell-nobody") {
+		t.Errorf("a secret is printed:\n%s", printed)
+	}
+	t.Setenv("PEERSIGNAL_NAME", "")
+	again, err := settingsOf(t, "--config", writeConfig(t, printed))
+	if err != nil || len(again.names) != 2 || again.limits.Sessions != 7 || again.turnHost != "relay.example" {
+		t.Errorf("loading what is printed: %v", err)
+	}
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
+)
+
+const envPrefix = "PEERSIGNAL_"
+
+// values are the settings as they were given: flags before the environment
+// before the file before the defaults.
+type values struct {
+	viper *viper.Viper
+	flags *pflag.FlagSet
+	file  map[string]any
+}
+
+func loadSettings(flags *pflag.FlagSet) (*settings, error) {
+	v, err := loadValues(flags)
+	if err != nil {
+		return nil, err
+	}
+	return v.settings()
+}
+
+// loadValues gathers the values. What has no meaning is an error, because a
+// misspelt limit would otherwise be no limit.
+func loadValues(flags *pflag.FlagSet) (*values, error) {
+	v := &values{viper: viper.New(), flags: flags}
+	if err := v.viper.BindPFlags(flags); err != nil {
+		return nil, fmt.Errorf("reading flags: %w", err)
+	}
+	v.viper.SetEnvPrefix(strings.TrimSuffix(envPrefix, "_"))
+	v.viper.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
+	v.viper.AutomaticEnv()
+	if err := checkEnvironment(os.Environ()); err != nil {
+		return nil, err
+	}
+	if path := v.viper.GetString("config"); path != "" {
+		if err := v.readFile(path); err != nil {
+			return nil, fmt.Errorf("reading configuration %s: %w", path, err)
+		}
+	}
+	return v, nil
+}
+
+// origin says where a value is from.
+func (v *values) origin(k key) string {
+	if k.hasFlag() && v.flags.Changed(k.name) {
+		return "flag"
+	}
+	if k.hasVariable() && os.Getenv(k.variable()) != "" {
+		return "environment"
+	}
+	if _, ok := v.file[k.name]; ok {
+		return "file"
+	}
+	return "default"
+}
+
+func (v *values) readFile(path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if v.file, err = parseFile(content); err != nil {
+		return err
+	}
+	return v.viper.MergeConfigMap(v.file)
+}
+
+// parseFile reads one YAML mapping of known keys that all have a value. Its
+// errors quote no values.
+func parseFile(content []byte) (map[string]any, error) {
+	var document any
+	d := yaml.NewDecoder(bytes.NewReader(content))
+	if err := d.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("it is not YAML: %s", yamlMistake(err))
+	}
+	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("it has more than one YAML document")
+	}
+	file, ok := document.(map[string]any)
+	if !ok && document != nil {
+		return nil, errors.New("it is not a YAML mapping of keys to values")
+	}
+	for name, value := range file {
+		if _, ok := findKey(name); !ok {
+			return nil, fmt.Errorf("unknown key %.64q%s", name, didYouMean(name, keyNames()))
+		}
+		if value == nil {
+			return nil, fmt.Errorf("setting %s: it has no value; give it one or take the key out", name)
+		}
+	}
+	return file, nil
+}
+
+// yamlMistake is what the parser says, unless that quotes a value.
+func yamlMistake(err error) string {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if !strings.ContainsAny(text, "'\"`") || strings.Contains(text, "mapping key") {
+		return text
+	}
+	return "put values that begin with *, &, !, % or @ in quotes"
+}
+
+// checkEnvironment refuses variables with our prefix that mean nothing.
+func checkEnvironment(environ []string) error {
+	known := []string{envPrefix + "CONFIG"}
+	for k := range eachKey {
+		if k.hasVariable() {
+			known = append(known, k.variable())
+		}
+	}
+	isKnown := make(map[string]bool, len(known))
+	for _, name := range known {
+		isKnown[name] = true
+	}
+	for _, e := range environ {
+		name, _, _ := strings.Cut(e, "=")
+		if strings.HasPrefix(name, envPrefix) && !isKnown[name] {
+			return fmt.Errorf("reading the environment: unknown variable %s%s (%s and a setting's name in upper case)",
+				name, didYouMean(name, known), envPrefix)
+		}
+	}
+	return nil
+}
+
+func keyNames() []string {
+	var names []string
+	for k := range eachKey {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+// flagError explains a mistake in the command line.
+func flagError(err error) error {
+	missing, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
+		return err
+	}
+	name := missing.GetSpecifiedName()
+	if k, ok := findKey(name); ok && !k.hasFlag() {
+		if k.kind == secret {
+			return fmt.Errorf("--%s does not exist, since everybody on this machine can read a command line; set %s or --%s",
+				name, k.variable(), name+fileSuffix)
+		}
+		return fmt.Errorf("--%s does not exist; set %s in the file of --config", name, name)
+	}
+	var flags []string
+	for k := range eachKey {
+		if k.hasFlag() {
+			flags = append(flags, "--"+k.name)
+		}
+	}
+	return fmt.Errorf("%w%s", err, didYouMean("--"+name, append(flags, "--config", "--help", "--version")))
+}
