@@ -30,7 +30,12 @@ func (f *front) correct(answer []byte) []byte {
 	}
 	code := f.refusal
 	if code == 0 {
-		if _, ok := attribute(answer, stun.AttrErrorCode); ok {
+		given, ok := errorCode(answer)
+		if given == stun.CodeStaleNonce {
+			// It was not checked further, and costs what a guess does.
+			f.refuseAuth(authNonce)
+		}
+		if ok {
 			return nil
 		}
 		code = stun.CodeBadRequest
@@ -47,4 +52,13 @@ func (f *front) correct(answer []byte) []byte {
 		return nil
 	}
 	return m.Raw
+}
+
+// errorCode reads the code of an error answer, if it has one.
+func errorCode(answer []byte) (stun.ErrorCode, bool) {
+	v, ok := attribute(answer, stun.AttrErrorCode)
+	if !ok || len(v) < 4 {
+		return 0, false
+	}
+	return stun.ErrorCode(int(v[2]&7)*100 + int(v[3])), true
 }

@@ -32,6 +32,7 @@ const (
 	authWrongUser  = "wrong_user"
 	authIntegrity  = "bad_integrity"
 	authLifetime   = "lifetime"
+	authNonce      = "nonce" // made up, of another server, or older than an hour
 )
 
 const (

@@ -142,7 +142,7 @@ func (m *metrics) prime() {
 		m.requests:    requestMethods,
 		m.clientDrops: {dropMalformed, dropUnexpected, dropNoAllocation, dropSourceRate, dropTooLarge, dropNoChannel},
 		m.authFailures: {authMalformed, authRealm, authUnknownKey, authRevoked, authExpired, authWrongUser,
-			authIntegrity, authLifetime},
+			authIntegrity, authLifetime, authNonce},
 		m.created: {transportUDP, transportTCP, transportTLS},
 		m.refused: {refuseSession, refuseUser, refuseTotal, refuseDay, refuseTransport, refuseFamily, refusePort,
 			refuseClosed, refuseRevoked},

@@ -19,7 +19,17 @@ type raw struct {
 
 func newRaw(t *testing.T, addr string) *raw {
 	t.Helper()
-	conn, err := net.Dial("udp", addr)
+	return newRawFrom(t, "", addr)
+}
+
+// newRawFrom is a client at the address; all of 127.0.0.0/8 is this host.
+func newRawFrom(t *testing.T, from, addr string) *raw {
+	t.Helper()
+	var d net.Dialer
+	if from != "" {
+		d.LocalAddr = &net.UDPAddr{IP: net.ParseIP(from)}
+	}
+	conn, err := d.Dial("udp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

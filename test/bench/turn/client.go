@@ -25,46 +25,97 @@ type client struct {
 	relay        netip.AddrPort
 }
 
-// allocate opens an allocation at the server.
-func allocate(server netip.AddrPort, a account) (*client, error) {
-	s, err := dial(server)
-	if err != nil {
-		return nil, err
+var overUDP = stun.RawAttribute{Type: stun.AttrRequestedTransport, Value: []byte{17, 0, 0, 0}}
+
+// loopback is where peers are, and servers.
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// allocateAll opens n allocations at the server, in lockstep: the server always
+// has many requests to choose from. On an error those that are open remain.
+func allocateAll(from netip.Addr, server netip.AddrPort, a account, n int) ([]*client, error) {
+	clients := make([]*client, 0, n)
+	for range n {
+		s, err := dial(from, server)
+		if err != nil {
+			return clients, err
+		}
+		clients = append(clients, &client{socket: s, account: a})
 	}
-	c := &client{socket: s, account: a}
 	typ := stun.NewType(stun.MethodAllocate, stun.ClassRequest)
-	overUDP := stun.RawAttribute{Type: stun.AttrRequestedTransport, Value: []byte{17, 0, 0, 0}}
-	challenge, err := c.ask(typ, overUDP)
-	if err != nil {
-		return nil, err
+	ask := func(request func(*client) *stun.Message, take func(*client, *stun.Message) error) error {
+		requests := make([]*stun.Message, n)
+		for i, c := range clients {
+			requests[i] = request(c)
+			if _, err := unix.Write(int(c.socket), requests[i].Raw); err != nil {
+				return fmt.Errorf("sending a request: %w", err)
+			}
+		}
+		for i, c := range clients {
+			m, err := c.answer(requests[i])
+			if err == nil {
+				err = take(c, m)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	if err := c.nonce.GetFrom(challenge); err != nil {
-		return nil, fmt.Errorf("reading the nonce: %w", err)
-	}
-	m, err := c.askSigned(typ, overUDP)
+	err := ask(func(*client) *stun.Message { return stun.MustBuild(stun.TransactionID, typ, overUDP) },
+		func(c *client, m *stun.Message) error {
+			if err := c.nonce.GetFrom(m); err != nil {
+				return errors.Join(err, refusal(m))
+			}
+			return nil
+		})
 	if err != nil {
-		return nil, fmt.Errorf("allocating: %w", err)
+		return clients, fmt.Errorf("getting a nonce: %w", err)
+	}
+	err = ask(func(c *client) *stun.Message { return c.signed(typ, overUDP) },
+		func(c *client, m *stun.Message) error {
+			if m.Type.Class == stun.ClassErrorResponse && c.nonce.GetFrom(m) == nil {
+				// coturn has a new nonce now and then.
+				again := c.signed(typ, overUDP)
+				if _, err := unix.Write(int(c.socket), again.Raw); err != nil {
+					return fmt.Errorf("sending a request: %w", err)
+				}
+				var err error
+				if m, err = c.answer(again); err != nil {
+					return err
+				}
+			}
+			return c.setRelay(m)
+		})
+	if err != nil {
+		return clients, fmt.Errorf("allocating: %w", err)
+	}
+	return clients, nil
+}
+
+func (c *client) setRelay(m *stun.Message) error {
+	if err := refusal(m); err != nil {
+		return err
 	}
 	var relayed stun.XORMappedAddress
 	if err := relayed.GetFromAs(m, stun.AttrXORRelayedAddress); err != nil {
-		return nil, fmt.Errorf("reading the relayed address: %w", err)
+		return fmt.Errorf("reading the relayed address: %w", err)
 	}
 	ip, _ := netip.AddrFromSlice(relayed.IP)
 	c.relay = netip.AddrPortFrom(ip.Unmap(), uint16(relayed.Port))
-	return c, nil
+	return nil
 }
 
 // bind makes a peer, and binds channel 0x4000 to it.
 func (c *client) bind() error {
 	var err error
-	if c.peer, err = dial(c.relay); err != nil {
+	if c.peer, err = dial(loopback, c.relay); err != nil {
 		return err
 	}
 	at, err := c.peer.addr()
 	if err != nil {
 		return err
 	}
-	_, err = c.askSigned(stun.NewType(stun.MethodChannelBind, stun.ClassRequest),
+	err = c.askSigned(stun.NewType(stun.MethodChannelBind, stun.ClassRequest),
 		stun.RawAttribute{Type: stun.AttrChannelNumber, Value: []byte{0x40, 0, 0, 0}}, peerAddress(at))
 	if err != nil {
 		return fmt.Errorf("binding a channel: %w", err)
@@ -74,7 +125,7 @@ func (c *client) bind() error {
 
 // release ends the allocation.
 func (c *client) release() {
-	_, _ = c.askSigned(stun.NewType(stun.MethodRefresh, stun.ClassRequest),
+	_ = c.askSigned(stun.NewType(stun.MethodRefresh, stun.ClassRequest),
 		stun.RawAttribute{Type: stun.AttrLifetime, Value: make([]byte, 4)})
 	c.socket.close()
 }
@@ -88,40 +139,51 @@ func (p peerAddress) AddTo(m *stun.Message) error {
 	return x.AddToAs(m, stun.AttrXORPeerAddress)
 }
 
-func (c *client) askSigned(setters ...stun.Setter) (*stun.Message, error) {
+func (c *client) signed(setters ...stun.Setter) *stun.Message {
 	key := pionturn.GenerateAuthKey(c.account.Username, c.account.Realm, c.account.Password)
-	return c.ask(append(setters, stun.NewUsername(c.account.Username), stun.NewRealm(c.account.Realm), c.nonce,
+	all := append([]stun.Setter{stun.TransactionID}, setters...)
+	return stun.MustBuild(append(all, stun.NewUsername(c.account.Username), stun.NewRealm(c.account.Realm), c.nonce,
 		stun.MessageIntegrity(key))...)
 }
 
-// ask sends a request, again when no answer comes.
-func (c *client) ask(setters ...stun.Setter) (*stun.Message, error) {
-	m, err := stun.Build(append([]stun.Setter{stun.TransactionID}, setters...)...)
-	if err != nil {
-		return nil, fmt.Errorf("building a request: %w", err)
+func (c *client) askSigned(setters ...stun.Setter) error {
+	m := c.signed(setters...)
+	if _, err := unix.Write(int(c.socket), m.Raw); err != nil {
+		return fmt.Errorf("sending a request: %w", err)
 	}
+	answer, err := c.answer(m)
+	if err != nil {
+		return err
+	}
+	return refusal(answer)
+}
+
+// answer waits for the answer to a request that was sent, and sends it again
+// when none comes.
+func (c *client) answer(request *stun.Message) (*stun.Message, error) {
+	buf := make([]byte, 2048)
 	for range 3 {
-		if _, err := unix.Write(int(c.socket), m.Raw); err != nil {
-			return nil, fmt.Errorf("sending a request: %w", err)
-		}
-		buf := make([]byte, 2048)
 		n, err := unix.Read(int(c.socket), buf)
-		if err != nil {
-			continue // timed out
+		if err != nil { // timed out
+			if _, err := unix.Write(int(c.socket), request.Raw); err != nil {
+				return nil, fmt.Errorf("sending a request: %w", err)
+			}
+			continue
 		}
-		answer := &stun.Message{Raw: buf[:n]}
-		if err := answer.Decode(); err != nil {
+		m := &stun.Message{Raw: buf[:n]}
+		if err := m.Decode(); err != nil {
 			return nil, fmt.Errorf("reading an answer: %w", err)
 		}
-		if answer.Type.Class == stun.ClassErrorResponse && answer.Contains(stun.AttrNonce) && len(setters) < 4 {
-			return answer, nil
-		}
-		if answer.Type.Class != stun.ClassSuccessResponse {
-			var code stun.ErrorCodeAttribute
-			_ = code.GetFrom(answer)
-			return nil, fmt.Errorf("the server refused: %s", code)
-		}
-		return answer, nil
+		return m, nil
 	}
 	return nil, errors.New("no answer to three requests")
+}
+
+func refusal(m *stun.Message) error {
+	if m.Type.Class == stun.ClassSuccessResponse {
+		return nil
+	}
+	var code stun.ErrorCodeAttribute
+	_ = code.GetFrom(m)
+	return fmt.Errorf("the server refused: %s", code)
 }

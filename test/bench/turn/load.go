@@ -34,7 +34,6 @@ type command struct {
 type result struct {
 	Sent, Received int64
 	Seconds        float64 // of sending, or of allocating
-	Failed         int     // allocations
 	Error          string
 }
 
@@ -52,7 +51,7 @@ func runLoad(in io.Reader, out io.Writer) error {
 	if err := decode.Decode(&to); err != nil {
 		return fmt.Errorf("reading the target: %w", err)
 	}
-	l := load{to: to}
+	l := load{to: to, from: loopback}
 	for {
 		var c command
 		if err := decode.Decode(&c); errors.Is(err, io.EOF) {
@@ -74,12 +73,15 @@ type load struct {
 	to      target
 	clients []*client // with channels and peers
 	held    []*client // by a command to allocate
+	// from is another address for each such command: coturn remembers for a
+	// while what was released, and refuses its address.
+	from netip.Addr
 }
 
 func (l *load) do(c command) (result, error) {
 	switch {
 	case c.Allocate > 0:
-		return l.allocateMany(c.Allocate), nil
+		return l.allocateMany(c.Allocate)
 	case c.Release:
 		for _, k := range l.held {
 			k.release()
@@ -100,16 +102,14 @@ func (l *load) do(c command) (result, error) {
 }
 
 func open(to target) ([]*client, error) {
-	var clients []*client
-	for range loadAllocations {
-		c, err := allocate(to.Server, to.Account)
-		if err != nil {
-			return nil, err
-		}
+	clients, err := allocateAll(loopback, to.Server, to.Account, loadAllocations)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range clients {
 		if err := c.bind(); err != nil {
 			return nil, err
 		}
-		clients = append(clients, c)
 	}
 	return clients, nil
 }
@@ -189,27 +189,27 @@ func count(sockets []socket, stop *atomic.Bool) int64 {
 	return received
 }
 
-// allocateMany opens n allocations from a few goroutines, and holds them.
-func (l *load) allocateMany(n int) result {
-	const workers = 16
+// allocateMany opens n allocations from two goroutines, and holds them.
+func (l *load) allocateMany(n int) (result, error) {
+	const workers, lockstep = 2, 32
+	l.from = l.from.Next()
 	var mu sync.Mutex
-	failed := 0
+	var failed error
 	var wg sync.WaitGroup
 	begin := time.Now()
 	for range workers {
 		wg.Go(func() {
-			for range n / workers {
-				c, err := allocate(l.to.Server, l.to.Account)
+			for range n / workers / lockstep {
+				c, err := allocateAll(l.from, l.to.Server, l.to.Account, lockstep)
 				mu.Lock()
-				if err != nil {
-					failed++
-				} else {
-					l.held = append(l.held, c)
-				}
+				l.held, failed = append(l.held, c...), errors.Join(failed, err)
 				mu.Unlock()
+				if err != nil {
+					return
+				}
 			}
 		})
 	}
 	wg.Wait()
-	return result{Sent: int64(len(l.held)), Seconds: time.Since(begin).Seconds(), Failed: failed}
+	return result{Sent: int64(len(l.held)), Seconds: time.Since(begin).Seconds()}, failed
 }

@@ -221,6 +221,7 @@ func lossOf(size int) string { return fmt.Sprintf("%d B: percent lost there", si
 
 const (
 	allocationRate   = "allocations/s"
+	allocationCPU    = "CPU us an allocation"
 	allocationMemory = "KB an allocation"
 )
 
@@ -230,7 +231,15 @@ func (s *subject) measureAllocations(round int) error {
 	if err != nil {
 		return err
 	}
+	started, err := s.server.cpu()
+	if err != nil {
+		return err
+	}
 	r, err := s.do(command{Allocate: *allocs})
+	if err != nil {
+		return err
+	}
+	ended, err := s.server.cpu()
 	if err != nil {
 		return err
 	}
@@ -238,9 +247,7 @@ func (s *subject) measureAllocations(round int) error {
 	if err != nil {
 		return err
 	}
-	if r.Failed > 0 {
-		return fmt.Errorf("%s refused %d of %d allocations", s.name, r.Failed, *allocs)
-	}
+	s.add(allocationCPU, (ended-started)/float64(r.Sent)*1e6)
 	s.add(allocationRate, float64(r.Sent)/r.Seconds)
 	if round == 0 {
 		s.add(allocationMemory, float64(after-before)/float64(r.Sent)/1000)
@@ -259,7 +266,8 @@ func printTable(all []*subject) {
 	}
 	fmt.Println()
 	for _, figure := range []string{
-		rateOf(1200), cpuOf(1200), lossOf(1200), rateOf(160), cpuOf(160), lossOf(160), allocationRate, allocationMemory,
+		rateOf(1200), cpuOf(1200), lossOf(1200), rateOf(160), cpuOf(160), lossOf(160), allocationRate, allocationCPU,
+		allocationMemory,
 	} {
 		fmt.Printf("%-42s", figure)
 		for _, s := range all {

@@ -32,7 +32,7 @@ const (
 // metrics are on, as in production, with limits that the load does not reach.
 func runServer(out io.Writer) error {
 	s, err := turn.New(turn.Config{
-		Listen: []string{"127.0.0.1:0"}, RelayIP: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
+		Listen: []string{"127.0.0.1:0"}, RelayIP: loopback,
 		AllowPeers:            []string{"127.0.0.0/8"},
 		AllocationsPerSession: 1 << 14, AllocationsPerUser: 1 << 14, AllocationsTotal: 1 << 14,
 		BytesPerSecond: 1 << 40, BytesPerDay: 1 << 60, UnauthenticatedPerSecond: 1 << 20,
@@ -147,10 +147,10 @@ func launchCoturn() (*process, target, error) {
 	if err != nil {
 		return nil, target{}, err
 	}
-	t := target{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port), account{"bench", "bench", "bench"}}
+	t := target{netip.AddrPortFrom(loopback, port), account{"bench", "bench", "bench"}}
 	p, err := launch(serverCPUs, "turnserver", "-n", "--no-cli", "--no-tls", "--no-dtls", "--relay-threads=2",
 		"--listening-ip=127.0.0.1", "--listening-port="+strconv.Itoa(int(port)), "--relay-ip=127.0.0.1",
-		"--min-port=20000", "--max-port=32000", "--allow-loopback-peers", "--lt-cred-mech", "--user=bench:bench",
+		"--min-port=10000", "--max-port=32000", "--allow-loopback-peers", "--lt-cred-mech", "--user=bench:bench",
 		"--realm=bench", "--log-file=/dev/null", "--simple-log", "--pidfile=/dev/null")
 	if err != nil {
 		return nil, target{}, err

@@ -21,7 +21,8 @@ const (
 // poller, so that the load costs little.
 type socket int
 
-func dial(to netip.AddrPort) (socket, error) {
+// dial binds to a port of the address from.
+func dial(from netip.Addr, to netip.AddrPort) (socket, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("making a socket: %w", err)
@@ -29,7 +30,7 @@ func dial(to netip.AddrPort) (socket, error) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bufferSize)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, bufferSize)
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2})
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}); err != nil {
 		return 0, fmt.Errorf("binding a socket: %w", err)
 	}
 	return socket(fd), socket(fd).connect(to)
