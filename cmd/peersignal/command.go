@@ -42,11 +42,16 @@ func versionLine() string {
 	return "peersignal " + buildinfo.Version + " (" + buildinfo.Go() + ")"
 }
 
-func noArguments(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError{fmt.Errorf("%q is neither a command nor a flag; see peersignal --help", args[0])}
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
 	}
-	return nil
+	var commands []string
+	for _, c := range cmd.Commands() {
+		commands = append(commands, c.Name())
+	}
+	return usageError{fmt.Errorf("%q is neither a command nor a flag%s; see peersignal --help",
+		args[0], didYouMean(args[0], commands))}
 }
 
 func serveCommand(cmd *cobra.Command, _ []string) error {

@@ -66,6 +66,24 @@ func TestExample(t *testing.T) {
 	}
 }
 
+// Operators find every setting on one of the pages.
+func TestEveryKeyIsDocumented(t *testing.T) {
+	var pages []byte
+	for _, page := range []string{"signaling.md", "ice.md"} {
+		b, err := os.ReadFile("../../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, b...)
+	}
+	for k := range eachKey {
+		name := strings.TrimSuffix(k.name, fileSuffix)
+		if !strings.Contains(string(pages), "`"+name+"`") && !strings.Contains(string(pages), "`--"+name+"`") {
+			t.Errorf("%s is on no page", k.name)
+		}
+	}
+}
+
 // A value of another type is a mistake, for every key.
 func TestWrongTypes(t *testing.T) {
 	wrong := map[kind][]string{
@@ -163,6 +181,9 @@ func TestConfigCheck(t *testing.T) {
 	}
 	if _, err := run(t, "config"); err == nil {
 		t.Error("config alone does something")
+	}
+	if _, err := run(t, "config", "chekc"); err == nil || !strings.Contains(err.Error(), `did you mean "check"?`) {
+		t.Errorf("a misspelt command: %v", err)
 	}
 }
 

@@ -4,7 +4,7 @@
 // Without arguments it serves on :8080 and relays on :3478. Settings come from
 // flags, from the environment (PEERSIGNAL_ and the flag's name in upper case
 // with underscores), and from a YAML file (--config, keys named as the flags),
-// in this order of precedence.
+// in this order of precedence. Secrets have no flags.
 //
 // Exit codes: 0 after a stop by SIGTERM or SIGINT, 1 when something failed at
 // run time, 2 when the command line or the configuration is wrong.
