@@ -145,6 +145,10 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, key netip.Addr,
 		InsecureSkipVerify: true, // originAllowed has decided
 		CompressionMode:    websocket.CompressionDisabled,
 		OnPongReceived:     func(context.Context, []byte) { c.alive() },
+		OnPingReceived: func(context.Context, []byte) bool {
+			c.extendWrite() // the answer is a write too
+			return true
+		},
 	})
 	if err != nil {
 		s.metrics.connections.WithLabelValues(resultUpgrade).Inc()

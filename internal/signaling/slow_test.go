@@ -88,3 +88,21 @@ func TestSilentConnectionStays(t *testing.T) {
 	other.hold(tag(1))
 	silent.joined(tag(1), other)
 }
+
+// TestAnswersPingsAfterSilence is the same for the client's pings, whose answers the WebSocket library writes.
+func TestAnswersPingsAfterSilence(t *testing.T) {
+	n := start(t, signaling.Config{Limits: signaling.Limits{
+		WriteTimeout: 20 * time.Millisecond, PingInterval: 10 * time.Second, PingTimeout: 20 * time.Second,
+	}})
+	silent, other := connect(t, n, newDevice(t)), connect(t, n, newDevice(t))
+	silent.hold(tag(1))
+	time.Sleep(100 * time.Millisecond) // the deadline of the last write passes
+	answered := make(chan error, 1)
+	go func() { answered <- silent.ws.Ping(deadline(t)) }()
+	time.Sleep(100 * time.Millisecond) // the answer is in the socket, which is read below
+	other.hold(tag(1))
+	silent.joined(tag(1), other)
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+}
