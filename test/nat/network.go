@@ -40,9 +40,9 @@ type place struct {
 
 // plan numbers the network.
 type plan struct {
-	gateway                netip.Addr
-	signaling, turn, third netip.Addr // all the server's; signaling also relays unless it has to be alone on its port
-	public                 string     // network that the relay may send to
+	gateway         netip.Addr
+	signaling, turn netip.Addr // both the server's; signaling also relays unless it has to be alone on its port
+	public          string     // network that the relay may send to
 }
 
 func addr(format string, args ...any) netip.Addr {
@@ -51,9 +51,9 @@ func addr(format string, args ...any) netip.Addr {
 
 func planOf(v6 bool) plan {
 	if v6 {
-		return plan{addr("2001:db8::1"), addr("2001:db8::10"), addr("2001:db8::11"), addr("2001:db8::12"), "2001:db8::/32"}
+		return plan{addr("2001:db8::1"), addr("2001:db8::10"), addr("2001:db8::11"), "2001:db8::/32"}
 	}
-	return plan{addr("203.0.113.1"), addr("203.0.113.10"), addr("203.0.113.11"), addr("203.0.113.12"), "203.0.113.0/24"}
+	return plan{addr("203.0.113.1"), addr("203.0.113.10"), addr("203.0.113.11"), "203.0.113.0/24"}
 }
 
 // newNetwork builds the network of a case; no program runs yet. On an error the lab has to be closed all the same.
@@ -63,7 +63,7 @@ func newNetwork(ctx context.Context, l *lab.Lab, s scenario) (*network, error) {
 	if n.internet, err = l.Internet(ctx); err != nil {
 		return n, err
 	}
-	server, err := n.internet.Host(ctx, "server", n.plan.gateway, n.plan.signaling, n.plan.turn, n.plan.third)
+	server, err := n.internet.Host(ctx, "server", n.plan.gateway, n.plan.signaling, n.plan.turn)
 	if err != nil {
 		return n, err
 	}
@@ -124,8 +124,16 @@ func (n *network) move(ctx context.Context) error {
 	return err
 }
 
-// measure probes both sides and names what it found.
-func (n *network) measure() (a, b string, err error) {
+// measure waits until both sides reach the server, by the port that is open everywhere, and names what becomes of their
+// UDP.
+func (n *network) measure(ctx context.Context) (a, b string, err error) {
+	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for _, p := range []place{n.a, n.b} {
+		if err := lab.AwaitTCP(limited, p.port.Host, n.server, netip.AddrPortFrom(n.plan.signaling, 443)); err != nil {
+			return "", "", err
+		}
+	}
 	ba, err := lab.Probe(n.a.port.Host, n.server, n.plan.signaling, n.plan.turn)
 	if err != nil {
 		return "", "", err
@@ -164,6 +172,9 @@ func (n *network) startServer(ctx context.Context) error {
 	if n.setup.port443 {
 		turn, signalPort, turnPort = n.plan.turn, "443", "443"
 	}
+	if n.setup.tls {
+		turnPort = "3478" // 443 is for TLS
+	}
 	args := []string{
 		"--listen", net.JoinHostPort(n.plan.signaling.String(), signalPort),
 		"--turn-listen", net.JoinHostPort(turn.String(), turnPort), "--turn-host", turn.String(),
@@ -195,8 +206,7 @@ func (n *network) startServer(ctx context.Context) error {
 	})
 }
 
-// tlsArgs makes a certificate for the server's addresses. The third address has TURN without TLS on it, so that port 443
-// of the second one is free.
+// tlsArgs makes a certificate for the server's addresses.
 func (n *network) tlsArgs(ctx context.Context) ([]string, error) {
 	help, err := exec.CommandContext(ctx, n.world.Bin.Peersignal, "--help").CombinedOutput()
 	if err != nil {
@@ -213,6 +223,5 @@ func (n *network) tlsArgs(ctx context.Context) ([]string, error) {
 	}
 	return []string{
 		"--tls-cert", cert, "--tls-key", key, "--turn-tls-listen", net.JoinHostPort(n.plan.turn.String(), "443"),
-		"--turn-listen", net.JoinHostPort(n.plan.third.String(), "3478"),
 	}, nil
 }

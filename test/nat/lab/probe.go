@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -36,6 +37,37 @@ func (b Behaviour) Kind() string {
 		return "address-restricted"
 	}
 	return string(PortRestricted)
+}
+
+// AwaitTCP waits until a host reaches a TCP port of a server: the kernel takes about a second to use a new cable for IPv6.
+// Nothing may listen on that port yet.
+func AwaitTCP(ctx context.Context, host, server *Node, to netip.AddrPort) error {
+	var listener net.Listener
+	err := server.Do(func() (err error) {
+		listener, err = net.Listen("tcp", to.String())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("listening at %s: %w", server.Role, err)
+	}
+	defer func() { _ = listener.Close() }()
+	for {
+		err := host.Do(func() error {
+			c, err := net.DialTimeout("tcp", to.String(), probeWait)
+			if err != nil {
+				return err
+			}
+			return c.Close()
+		})
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not reach %s: %w", host.Role, to, errors.Join(ctx.Err(), err))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // probeWait is long for a veth; every negative answer costs it once.
