@@ -22,7 +22,7 @@ func needIPv6(t *testing.T) {
 }
 
 // code returns the error code of an answer, 0 for a success.
-func code(t *testing.T, m *stun.Message) stun.ErrorCode {
+func code(t testing.TB, m *stun.Message) stun.ErrorCode {
 	t.Helper()
 	if m == nil {
 		t.Fatal("no answer")

@@ -275,7 +275,8 @@ type pair struct {
 	out, in      []byte
 }
 
-func newPair(t *testing.T, size int) *pair {
+func newPair(t testing.TB, size int) *pair {
+	t.Helper()
 	r := start(t, func(c *turn.Config) {
 		loopbackPeers(c)
 		c.BytesPerSecond, c.BytesPerDay = 1<<40, 1<<50
@@ -317,6 +318,21 @@ func TestForwardingAllocatesNothing(t *testing.T) {
 	p.roundTrip(t)
 	if got := testing.AllocsPerRun(1000, func() { p.roundTrip(t) }); got != 0 {
 		t.Errorf("%v allocations for a packet each way, want none", got)
+	}
+}
+
+// A packet from the client to the peer and back, one at a time: mostly the
+// latency of four sockets. test/bench/turn measures throughput.
+func BenchmarkChannelData(b *testing.B) {
+	for _, size := range []int{160, 1200} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			p := newPair(b, size)
+			b.ReportAllocs()
+			b.SetBytes(2 * int64(size))
+			for b.Loop() {
+				p.roundTrip(b)
+			}
+		})
 	}
 }
 

@@ -26,7 +26,7 @@ const quiet = 150 * time.Millisecond
 // rig is a running server on loopback, with its metrics and its clock.
 type rig struct {
 	*turn.Server
-	t    *testing.T
+	t    testing.TB
 	reg  *prometheus.Registry
 	addr string
 	rto  time.Duration // of clients that are dialled
@@ -37,7 +37,7 @@ type rig struct {
 
 // start runs a server that listens on 127.0.0.1 and relays from there. change
 // may be nil.
-func start(t *testing.T, change func(*turn.Config)) *rig {
+func start(t testing.TB, change func(*turn.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, reg: prometheus.NewRegistry(), rto: 200 * time.Millisecond}
 	cfg := turn.Config{
@@ -190,7 +190,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 }
 
 // receive reads one packet or fails.
-func receive(t *testing.T, c net.PacketConn) (string, net.Addr) {
+func receive(t testing.TB, c net.PacketConn) (string, net.Addr) {
 	t.Helper()
 	buf := make([]byte, 2048)
 	_ = c.SetReadDeadline(time.Now().Add(waitFor))

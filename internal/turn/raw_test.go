@@ -13,17 +13,17 @@ import (
 
 // raw speaks STUN over one UDP socket, message by message.
 type raw struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 }
 
-func newRaw(t *testing.T, addr string) *raw {
+func newRaw(t testing.TB, addr string) *raw {
 	t.Helper()
 	return newRawFrom(t, "", addr)
 }
 
 // newRawFrom is a client at the address; all of 127.0.0.0/8 is this host.
-func newRawFrom(t *testing.T, from, addr string) *raw {
+func newRawFrom(t testing.TB, from, addr string) *raw {
 	t.Helper()
 	var d net.Dialer
 	if from != "" {

@@ -18,18 +18,20 @@ import (
 // What is measured, and how long.
 var (
 	repeats  = flag.Int("repeats", 3, "how often each figure is measured; the table has the medians")
-	step     = flag.Duration("step", 800*time.Millisecond, "how long each rate is tried")
+	step     = flag.Duration("step", 500*time.Millisecond, "how long each rate is tried")
 	burst    = flag.Int("burst", 4, "packets that a socket sends at once")
-	cpuRate  = flag.Int("rate", 400_000, "packets a second at which processor time is measured")
+	cpuRate  = flag.Int("rate", 250_000, "packets a second at which processor time is measured")
 	allocs   = flag.Int("allocations", 3200, "allocations for memory and allocations a second")
 	only     = flag.String("only", "", "measure only this: rates, cpu or allocations")
 	increase = flag.Int("increment", 50_000, "difference between two rates that are tried")
 )
 
 const (
-	firstRate = 200_000
+	firstRate = 100_000
 	lastRate  = 1_200_000
 	maxLoss   = 0.01
+
+	mostTime = 170 * time.Second
 )
 
 func main() {
@@ -148,16 +150,22 @@ func bench() error {
 	for _, s := range all {
 		defer s.stop()
 	}
+	begin := time.Now()
 	for i := range *repeats {
+		if i > 0 && time.Since(begin)*time.Duration(i+1)/time.Duration(i) > mostTime {
+			fmt.Println("there is no time for another round")
+			break
+		}
 		fmt.Printf("round %d of %d\n", i+1, *repeats)
 		for _, part := range []struct {
 			name    string
 			measure func(*subject) error
 		}{
 			{"rates", func(s *subject) error { return s.measureRates(1200) }},
-			{"cpu", func(s *subject) error { return s.measureCPU(1200) }},
+			{"cpu", func(s *subject) error { return s.measureCPU(1200, *burst) }},
+			{"cpu", func(s *subject) error { return s.measureCPU(1200, 1) }},
 			{"rates", func(s *subject) error { return s.measureRates(160) }},
-			{"cpu", func(s *subject) error { return s.measureCPU(160) }},
+			{"cpu", func(s *subject) error { return s.measureCPU(160, *burst) }},
 			{"allocations", func(s *subject) error { return s.measureAllocations(i) }},
 		} {
 			if *only != "" && *only != part.name {
@@ -174,10 +182,10 @@ func bench() error {
 	return nil
 }
 
-// measureRates raises the rate until twice in a row more than maxLoss is lost.
+// measureRates raises the rate until three times in a row more than maxLoss is lost.
 func (s *subject) measureRates(size int) error {
 	best, failures := 0.0, 0
-	for rate := firstRate; rate <= lastRate && failures < 2; rate += *increase {
+	for rate := firstRate; rate <= lastRate && failures < 3; rate += *increase {
 		r, err := s.do(command{Rate: rate, Size: size, Burst: *burst, Duration: *step})
 		if err != nil {
 			return err
@@ -195,12 +203,12 @@ func (s *subject) measureRates(size int) error {
 
 func rateOf(size int) string { return fmt.Sprintf("%d B: packets/s at <= 1 %% loss", size) }
 
-func (s *subject) measureCPU(size int) error {
+func (s *subject) measureCPU(size, burst int) error {
 	before, err := s.server.cpu()
 	if err != nil {
 		return err
 	}
-	r, err := s.do(command{Rate: *cpuRate, Size: size, Burst: *burst, Duration: 2 * *step})
+	r, err := s.do(command{Rate: *cpuRate, Size: size, Burst: burst, Duration: 2 * *step})
 	if err != nil {
 		return err
 	}
@@ -208,16 +216,18 @@ func (s *subject) measureCPU(size int) error {
 	if err != nil {
 		return err
 	}
-	s.add(cpuOf(size), (after-before)/float64(r.Received)*1e6)
-	s.add(lossOf(size), 100*(1-float64(r.Received)/float64(r.Sent)))
+	s.add(cpuOf(size, burst), (after-before)/float64(r.Received)*1e6)
+	s.add(lossOf(size, burst), 100*(1-float64(r.Received)/float64(r.Sent)))
 	return nil
 }
 
-func cpuOf(size int) string {
-	return fmt.Sprintf("%d B: CPU s a million packets, at %d/s", size, *cpuRate)
+func cpuOf(size, burst int) string {
+	return fmt.Sprintf("%d B, bursts of %d: CPU s a million packets", size, burst)
 }
 
-func lossOf(size int) string { return fmt.Sprintf("%d B: percent lost there", size) }
+func lossOf(size, burst int) string {
+	return fmt.Sprintf("%d B, bursts of %d: percent lost there", size, burst)
+}
 
 const (
 	allocationRate   = "allocations/s"
@@ -257,7 +267,7 @@ func (s *subject) measureAllocations(round int) error {
 }
 
 func printTable(all []*subject) {
-	fmt.Printf("\n%-42s", "")
+	fmt.Printf("\n%d allocations, bursts of %d; processor time at %d packets/s\n\n%-45s", loadAllocations, *burst, *cpuRate, "")
 	for _, s := range all {
 		fmt.Printf("%14s", s.name)
 	}
@@ -266,10 +276,10 @@ func printTable(all []*subject) {
 	}
 	fmt.Println()
 	for _, figure := range []string{
-		rateOf(1200), cpuOf(1200), lossOf(1200), rateOf(160), cpuOf(160), lossOf(160), allocationRate, allocationCPU,
-		allocationMemory,
+		rateOf(1200), cpuOf(1200, *burst), lossOf(1200, *burst), cpuOf(1200, 1), lossOf(1200, 1), rateOf(160),
+		cpuOf(160, *burst), lossOf(160, *burst), allocationRate, allocationCPU, allocationMemory,
 	} {
-		fmt.Printf("%-42s", figure)
+		fmt.Printf("%-45s", figure)
 		for _, s := range all {
 			fmt.Printf("%14.6g", s.median(figure))
 		}
