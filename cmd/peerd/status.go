@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -178,12 +179,28 @@ func notes(g api.Group) string {
 			out = append(out, text)
 		}
 	}
-	add(g.Left, "left")
+	switch {
+	case g.Removed != nil:
+		out = append(out, removal(*g.Removed))
+	case g.Untold:
+		out = append(out, "left; no other member knows yet")
+	default:
+		add(g.Left, "left")
+	}
 	add(g.Deleted, "deleted by its owner")
 	add(g.Offered, "offered: peerd group accept or decline")
 	add(g.RotationDue, "key rotation due")
 	add(g.Quarantined > 0, fmt.Sprintf("%d in quarantine", g.Quarantined))
 	return strings.Join(append(out, g.Alarms...), "; ")
+}
+
+// removal says who ended the membership, and why if they told.
+func removal(r api.Removal) string {
+	text := "removed by " + cmp.Or(r.Name, r.By)
+	if r.Reason != "" {
+		text += ": " + r.Reason
+	}
+	return text
 }
 
 // ago is a duration since a time in unix ms.

@@ -82,6 +82,8 @@ func groupEventJSON(ev peer.Event) api.Event {
 		return api.Event{Kind: "group-changed", Group: string(ev.Group)}
 	case peer.GroupOffered:
 		return api.Event{Kind: "group-offered", Group: string(ev.Group), User: string(ev.By), Name: ev.Name}
+	case peer.RemovedFromGroup:
+		return api.Event{Kind: "removed", Group: string(ev.Group), User: string(ev.By), Text: ev.Reason}
 	case peer.JoinFailed:
 		return api.Event{Kind: "join-failed", Group: string(ev.Group), Error: ev.Reason, Final: ev.Final}
 	case peer.JoinRequested:

@@ -15,10 +15,13 @@ import (
 func groupJSON(g groupsync.GroupInfo) api.Group {
 	out := api.Group{
 		ID: string(g.ID), Name: g.Name, Role: string(g.Role), Owner: string(g.Owner),
-		Joined: g.Joined, Left: g.Left, Offered: g.Offered, OfferedBy: string(g.OfferedBy), OfferedRole: string(g.OfferedRole),
+		Joined: g.Joined, Left: g.Left, Untold: g.Untold, Offered: g.Offered, OfferedBy: string(g.OfferedBy), OfferedRole: string(g.OfferedRole),
 		Deleted: g.GroupDeleted, Members: membersJSON(g.Members),
 		Documents: g.Documents, Tombstones: g.Deleted, Operations: g.Operations, Entries: g.Entries,
 		Fingerprint: g.Fingerprint, RotationDue: g.RotationDue, Quarantined: g.Quarantined, Alarms: g.Alarms,
+	}
+	if r := g.Removed; r != nil {
+		out.Removed = &api.Removal{By: string(r.By), Name: r.Name, Reason: r.Reason, Time: r.At.UnixMilli()}
 	}
 	return out
 }

@@ -84,6 +84,13 @@ type GroupJoined struct {
 	Group peercrypto.ID
 }
 
+// RemovedFromGroup says that somebody else ended this user's membership. The
+// group is not synced any more; its data stays until Purge.
+type RemovedFromGroup struct {
+	Group, By peercrypto.ID
+	Reason    string // as By gave it; may be empty
+}
+
 // JoinFailed says that a device refused a pending join. Unless Final is set the
 // join stays pending and other devices are asked.
 type JoinFailed struct {
@@ -142,6 +149,7 @@ func (SyncProgress) event()       {}
 func (Synced) event()             {}
 func (SyncEnded) event()          {}
 func (GroupJoined) event()        {}
+func (RemovedFromGroup) event()   {}
 func (JoinFailed) event()         {}
 func (GroupOffered) event()       {}
 func (JoinRequested) event()      {}

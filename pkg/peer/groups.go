@@ -140,7 +140,8 @@ func (p *Peer) Decline(ctx context.Context, id peercrypto.ID) error {
 	return p.engine.Decline(ctx, id)
 }
 
-// Leave ends the own membership. The data stays until Purge.
+// Leave ends the own membership. The data stays until Purge. Until another
+// member's device knows, at most 30 days, this device stays on the group's topics.
 func (p *Peer) Leave(ctx context.Context, id peercrypto.ID) error { return p.engine.Leave(ctx, id) }
 
 // Remove removes a user from a group. What that device has read stays there.

@@ -85,7 +85,8 @@ func (p *Peer) admitsLocked(user peercrypto.ID, via map[peercrypto.Tag]struct{})
 }
 
 // reconsider looks at every device again after groups have changed: it closes
-// connections without a reason and starts pursuits that have one now.
+// connections without a reason and starts pursuits that have one now. A session
+// ends by itself, after it has told the other device why.
 func (p *Peer) reconsider() {
 	var closing []*connection
 	p.mu.Lock()
@@ -93,7 +94,9 @@ func (p *Peer) reconsider() {
 		reason := p.admitsLocked(d.user, d.viaLocked())
 		switch {
 		case !reason && d.conn != nil:
-			closing = append(closing, d.conn)
+			if !d.conn.running {
+				closing = append(closing, d.conn)
+			}
 			d.wanted = false
 		case !reason:
 			d.wanted = false
@@ -159,6 +162,8 @@ func (p *Peer) followEngine(events <-chan groupsync.Event) {
 			p.setTopics()
 			p.reconsider()
 			p.hub.publish(GroupJoined{Group: ev.Group})
+		case groupsync.RemovedFromGroup:
+			p.hub.publish(RemovedFromGroup{Group: ev.Group, By: ev.By, Reason: ev.Reason})
 		case groupsync.JoinFailed:
 			p.hub.publish(JoinFailed{Group: ev.Group, Reason: ev.Reason, Final: ev.Final})
 		case groupsync.GroupOffered:

@@ -128,6 +128,7 @@ func (e *Engine) announce(b *batch) {
 		e.generation.Add(1)
 		b.events = append(b.events, GroupChanged{b.g.id}, RendezvousChanged{})
 		e.alarm(b)
+		e.removed(b)
 	}
 	if b.committed != nil {
 		b.committed()
@@ -159,6 +160,19 @@ func (e *Engine) alarm(b *batch) {
 		if text := alarmText(a); !old[text] {
 			b.events = append(b.events, Alarm{Group: b.g.id, Text: text})
 		}
+	}
+}
+
+// removed tells this user that somebody ended the membership.
+func (e *Engine) removed(b *batch) {
+	if b.before == nil || !b.rec.Joined || b.rec.Left {
+		return
+	}
+	if _, was := b.before.Member(e.userID); !was {
+		return
+	}
+	if r := b.g.removal(b.state, e.userID); r != nil {
+		b.events = append(b.events, RemovedFromGroup{Group: b.g.id, By: r.By, Reason: r.Reason})
 	}
 }
 

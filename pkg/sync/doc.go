@@ -77,6 +77,12 @@
 // everything in one transaction. REFUSED tells a code to those who proved the invitation's secret, and the same
 // "refused" to everybody else. JOIN without a claim asks for the log of a group in which the sender already is an
 // active member: a second device of the same user, or a join that was interrupted. LOG with flag 4 offers a group to a
-// user who was added without a claim; it waits for the user's consent, and ACCEPT tells it. A user who left answers
-// GROUPS with ENTRIES that hold the leave, and with nothing else.
+// user who was added without a claim; it waits for the user's consent, and ACCEPT tells it.
+//
+// Farewells. When a group is not shared any more, or the other side lists one that is not, because a membership ended,
+// ENTRIES tell why. Who left sends the leave and the own operations on which it builds; to a user who was removed, the
+// first revocation of each grant and its past go, so nothing newer than the membership. If nothing else is shared, the
+// session ends after the ACK, at the latest after 10 s; the other side waits 2 s for that. Who left then sends JOIN
+// without a claim: REFUSED confirms the leave, LOG shows a grant by which the sender still counts this user as a member
+// (docs/formats.md, section 10, decision 2). It is left, too, and told in the same way.
 package sync

@@ -196,7 +196,7 @@ func (e *Engine) Admits(user peercrypto.ID) Admission {
 		if e.shares(v, user) {
 			return AdmitMember
 		}
-		if _, ok := v.state.Member(user); ok && v.rec.Left {
+		if _, ok := v.state.Member(user); ok && v.untold(now) {
 			return AdmitMember // to be told that this user left
 		}
 		open = open || e.welcomes(v, user, now)
@@ -241,11 +241,15 @@ func (e *Engine) Rendezvous() []Rendezvous {
 	now := e.now()
 	for _, g := range e.replicas() {
 		v := g.view.Load()
-		if !e.shares(v, e.userID) || v.state.Deleted() {
+		shares := e.shares(v, e.userID)
+		if !shares && !v.untold(now) || v.state.Deleted() {
 			continue
 		}
 		for _, k := range v.state.RendezvousKeys() {
 			out = append(out, Rendezvous{Key: k.Key, Announce: k.Announce, Group: v.rec.ID})
+		}
+		if !shares {
+			continue // here only to tell that this user left
 		}
 		for _, inv := range v.state.Invites(now) {
 			out = append(out, inviteTopic(v.rec.ID, InviteInfo{IPK: inv.IPK}))

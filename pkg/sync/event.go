@@ -20,6 +20,13 @@ type GroupOffered struct {
 	Name  string
 }
 
+// RemovedFromGroup tells that somebody else ended this user's membership. The group is not synced any more; its data stays until Purge.
+type RemovedFromGroup struct {
+	Group  peercrypto.ID
+	By     peercrypto.ID
+	Reason string // as By gave it; may be empty
+}
+
 // JoinFailed tells that a join was refused. Unless Final, the pending join stays and other devices are asked.
 type JoinFailed struct {
 	Group  peercrypto.ID
@@ -70,6 +77,7 @@ type Lagged struct{ Lost int64 }
 func (GroupChanged) event()      {}
 func (GroupJoined) event()       {}
 func (GroupOffered) event()      {}
+func (RemovedFromGroup) event()  {}
 func (JoinFailed) event()        {}
 func (JoinRequested) event()     {}
 func (Committed) event()         {}

@@ -88,7 +88,7 @@ func (e *Engine) Groups(ctx context.Context) ([]GroupInfo, error) {
 	var out []GroupInfo
 	err := e.store.View(ctx, func(r Reader) error {
 		for _, g := range e.replicas() {
-			info, err := e.groupInfo(r, g.view.Load())
+			info, err := e.groupInfo(r, g)
 			if err != nil {
 				return err
 			}
@@ -125,7 +125,7 @@ func (e *Engine) Group(ctx context.Context, id peercrypto.ID) (GroupInfo, error)
 	var found []GroupInfo
 	err := e.store.View(ctx, func(r Reader) error {
 		if g, err := e.replica(id); err == nil {
-			info, err := e.groupInfo(r, g.view.Load())
+			info, err := e.groupInfo(r, g)
 			if err != nil {
 				return err
 			}
@@ -149,7 +149,8 @@ func (e *Engine) Group(ctx context.Context, id peercrypto.ID) (GroupInfo, error)
 	return mergeOffers(found)[0], nil
 }
 
-func (e *Engine) groupInfo(r Reader, v *view) (GroupInfo, error) {
+func (e *Engine) groupInfo(r Reader, g *replica) (GroupInfo, error) {
+	v := g.view.Load()
 	s := v.state
 	info := GroupInfo{
 		ID: v.rec.ID, Name: s.Name(), Owner: s.Owner(), Left: v.rec.Left,
@@ -161,10 +162,14 @@ func (e *Engine) groupInfo(r Reader, v *view) (GroupInfo, error) {
 	}
 	info.Joined = v.rec.Joined && !v.rec.Left && member
 	info.Left = v.rec.Left || (v.rec.Joined && !member)
+	info.Untold = v.untold(e.now())
 	for _, a := range s.Alarms() {
 		info.Alarms = append(info.Alarms, alarmText(a))
 	}
-	var err error
+	err := e.setRemoval(r, g, v, &info)
+	if err != nil {
+		return info, err
+	}
 	if info.Members, err = e.memberInfos(r, v); err != nil {
 		return info, err
 	}
@@ -179,6 +184,17 @@ func (e *Engine) groupInfo(r Reader, v *view) (GroupInfo, error) {
 	u, err := r.QuarantineUsage(v.rec.ID, "")
 	info.Quarantined = u.Items
 	return info, err
+}
+
+// setRemoval tells who removed this user.
+func (e *Engine) setRemoval(r Reader, g *replica, v *view, info *GroupInfo) (err error) {
+	if !v.rec.Joined || v.rec.Left {
+		return nil
+	}
+	if info.Removed = g.removal(v.state, e.userID); info.Removed != nil {
+		info.Removed.Name, err = e.nameOf(r, info.Removed.By)
+	}
+	return err
 }
 
 func summaries(r Reader, id peercrypto.ID) (ops, data Summary, err error) {

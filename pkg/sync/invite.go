@@ -61,11 +61,9 @@ func (e *Engine) Invite(ctx context.Context, id peercrypto.ID, o InviteOptions) 
 
 // setManual remembers that an invitation's users are admitted by hand.
 func (b *batch) setManual(invite peercrypto.Hash) error {
-	var meta groupMeta
-	if len(b.rec.Meta) > 0 {
-		if err := json.Unmarshal(b.rec.Meta, &meta); err != nil {
-			return err
-		}
+	meta, err := b.meta()
+	if err != nil {
+		return err
 	}
 	open := map[peercrypto.Hash]bool{invite: true}
 	for _, inv := range b.state.Invites(b.now) {
@@ -73,12 +71,7 @@ func (b *batch) setManual(invite peercrypto.Hash) error {
 	}
 	meta.Manual = slices.DeleteFunc(meta.Manual, func(h peercrypto.Hash) bool { return !open[h] })
 	meta.Manual = append(meta.Manual, invite)
-	raw, err := meta.encode()
-	if err != nil {
-		return err
-	}
-	b.rec.Meta = raw
-	return b.tx.PutGroup(b.rec)
+	return b.putMeta(meta)
 }
 
 // Invitations lists the open invitations of a group.

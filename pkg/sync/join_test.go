@@ -278,17 +278,6 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-func TestLeaveIsToldLater(t *testing.T) {
-	a, b := newNode(t, 0), newNode(t, 1)
-	g := a.create("g")
-	join(t, a, g, entry.Write, b)
-	must(t, b.Leave(t.Context(), g))
-	b.reopen()
-	c := connect(t, a, b)
-	eventually(t, "the owner knows", func() bool { return len(a.info(g).Members) == 1 })
-	c.end()
-}
-
 func TestRoles(t *testing.T) {
 	a, b, c := newNode(t, 0), newNode(t, 1), newNode(t, 2)
 	g := a.create("g")

@@ -66,6 +66,7 @@ func (m *maintainer) tick(ctx context.Context) error {
 		m.expireQuarantine(ctx),
 		m.rotateKeys(ctx),
 		m.leaveAgain(ctx),
+		m.forgetLeaves(ctx),
 		m.expireJoins(ctx),
 	)
 }
@@ -199,8 +200,20 @@ func (e *Engine) leaveOnceMore(ctx context.Context, g *replica) error {
 		return err
 	}
 	defer e.unlock()
-	_, err := e.update(ctx, g, func(b *batch) error { return b.leaveAll() })
+	_, err := e.update(ctx, g, func(b *batch) error { return b.leave() })
 	return err
+}
+
+// forgetLeaves gives up to tell leaves that nobody came for.
+func (m *maintainer) forgetLeaves(ctx context.Context) error {
+	for _, g := range m.e.replicas() {
+		if v := g.view.Load(); v.meta.Untold > 0 && !v.untold(m.e.now()) {
+			if err := m.e.leaveTold(ctx, g.id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // expireJoins ends joins whose invitation expired and notices invitations that did.

@@ -129,18 +129,15 @@ func (e *Engine) SetRole(ctx context.Context, id, user peercrypto.ID, role entry
 	return nil
 }
 
-// Leave ends the own membership with all that was written so far. The group is not synced from then on; connected members are told at once, others when
-// they meet this device. The data stays until Purge. The owner can't leave.
+// Leave ends the own membership with all that was written so far. The group is not synced from then on. Connected members are told at once; if there are
+// none, this device stays on the group's topics until one other member's device has stored the leave, at most 30 days. The data stays until Purge. The
+// owner can't leave.
 func (e *Engine) Leave(ctx context.Context, id peercrypto.ID) error {
 	err := e.write(ctx, id, entry.Read, func(b *batch) error {
 		if b.state.Owner() == e.userID {
 			return ErrOwner
 		}
-		b.rec.Left = true
-		if err := b.tx.PutGroup(b.rec); err != nil {
-			return err
-		}
-		return b.leaveAll()
+		return b.leave()
 	})
 	if err != nil {
 		return fmt.Errorf("leaving group %s: %w", id.Short(), err)

@@ -53,6 +53,8 @@ type groupMeta struct {
 	Accept *peercrypto.Hash `json:"accept,omitempty"`
 	// Manual lists invitations whose users are admitted by Admit.
 	Manual []peercrypto.Hash `json:"manual,omitempty"`
+	// Untold is when this user left, in unix ms, until another member's device has stored the leave.
+	Untold int64 `json:"untold,omitempty"`
 }
 
 func (m groupMeta) encode() ([]byte, error) { return json.Marshal(m) }

@@ -74,11 +74,13 @@ type loopState struct {
 	listed     bool // the other's first GROUPS came
 	listedOwn  bool // the own first GROUPS was sent
 	groups     map[peercrypto.ID]*groupSession
-	knocked    map[peercrypto.ID]bool // joins that were announced here
-	joining    map[peercrypto.ID]bool // groups for which the other device asked to join and was told to wait
-	fetching   map[peercrypto.ID]bool // logs that were asked for
-	farewells  map[peercrypto.ID]bool // groups whose leave was told
-	accepts    map[peercrypto.ID]bool // groups whose accept was told
+	knocked    map[peercrypto.ID]bool      // joins that were announced here
+	joining    map[peercrypto.ID]bool      // groups for which the other device asked to join and was told to wait
+	fetching   map[peercrypto.ID]bool      // logs that were asked for
+	farewells  map[peercrypto.ID]*farewell // groups of which the other side was told that somebody's membership ended
+	common     bool                        // a group was shared at some time
+	ending     time.Time                   // when there was nothing in common any more
+	accepts    map[peercrypto.ID]bool      // groups whose accept was told
 	offered    map[peercrypto.Hash]bool
 	asked      map[peercrypto.Hash]bool // entries that were asked for because others refer to them
 	later      map[peercrypto.Hash]laterWant
@@ -97,7 +99,7 @@ func (e *Engine) NewSession(p Peer, t Transport) *Session {
 			generation: -1,
 			groups:     map[peercrypto.ID]*groupSession{},
 			knocked:    map[peercrypto.ID]bool{}, joining: map[peercrypto.ID]bool{}, fetching: map[peercrypto.ID]bool{},
-			farewells: map[peercrypto.ID]bool{}, accepts: map[peercrypto.ID]bool{}, offered: map[peercrypto.Hash]bool{},
+			farewells: map[peercrypto.ID]*farewell{}, accepts: map[peercrypto.ID]bool{}, offered: map[peercrypto.Hash]bool{},
 			asked: map[peercrypto.Hash]bool{}, later: map[peercrypto.Hash]laterWant{}, named: map[peercrypto.ID]bool{},
 		},
 	}
@@ -189,8 +191,12 @@ func (s *Session) read(ctx context.Context) error {
 			continue
 		}
 		if ack, ok := body.(int64); ok {
-			if !s.jobs.acked(ack) {
+			told, ok := s.jobs.acked(ack)
+			if !ok {
 				return fmt.Errorf("%w: it acknowledges what was not sent", ErrProtocol)
+			}
+			for _, group := range told {
+				s.note(ctx, noteTold{group})
 			}
 			continue
 		}

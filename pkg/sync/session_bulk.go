@@ -30,7 +30,7 @@ type job struct {
 	kind   entry.Kind
 	refs   []Ref             // with kind; single entries
 	hashes []peercrypto.Hash // answer to WANT, and own new entries
-	raws   [][]byte          // told also when the group is not shared any more
+	raws   [][]byte          // a farewell: told also when the group is not shared any more
 	log    bool              // the whole log, with flags
 	flags  uint64
 	marked *markFrame // MARKED: the digest is taken when its turn comes
@@ -46,6 +46,14 @@ type jobQueue struct {
 
 	sent, ackedBytes int64 // ENTRIES and LOG frames
 	got, processed   int64 // the same of the other side
+
+	farewells []toldAt // that wait for their ACK, in order
+}
+
+// toldAt is when a farewell is acknowledged.
+type toldAt struct {
+	group peercrypto.ID
+	sent  int64
 }
 
 func (q *jobQueue) init() { q.cond = sync.NewCond(&q.mu) }
@@ -107,16 +115,20 @@ func (q *jobQueue) spend(size int64) bool {
 	return !q.closed
 }
 
-// acked takes an ACK; it tells whether it can be right.
-func (q *jobQueue) acked(total int64) bool {
+// acked takes an ACK; it tells whether it can be right, and for which groups it acknowledges a farewell.
+func (q *jobQueue) acked(total int64) (told []peercrypto.ID, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if total > q.sent || total < q.ackedBytes {
-		return false
+		return nil, false
 	}
 	q.ackedBytes = total
 	q.cond.Broadcast()
-	return true
+	for len(q.farewells) > 0 && q.farewells[0].sent <= total {
+		told = append(told, q.farewells[0].group)
+		q.farewells = q.farewells[1:]
+	}
+	return told, true
 }
 
 // received counts a frame of the other side and returns how much of it is not processed.
@@ -158,7 +170,7 @@ func (s *Session) do(ctx context.Context, j job) error {
 	case j.marked != nil:
 		return s.sendMarked(ctx, *j.marked)
 	case j.raws != nil:
-		return s.sendEntries(ctx, j.group, j.raws)
+		return s.sendFarewell(ctx, j)
 	case j.log:
 		return s.sendLog(ctx, j)
 	case j.refs != nil:

@@ -91,7 +91,7 @@ func (s *Session) handle(ctx context.Context, f controlFrame) error {
 	case rawFrame:
 		return s.handleRaw(f.t, body)
 	case refusedFrame:
-		s.slowly(func(ctx context.Context) { s.e.joinRefused(ctx, body.group, body.code, body.text) })
+		return s.refused(ctx, body)
 	case []knock:
 		return s.handleKnocks(ctx, f.t, body)
 	case []peercrypto.ID:
@@ -140,9 +140,6 @@ func (s *Session) changed(ctx context.Context) error {
 		return s.proceed(ctx)
 	}
 	s.loop.generation = generation
-	if s.e.Admits(s.peer.UserID) == AdmitNone {
-		return ErrNotAdmitted
-	}
 	fresh, err := s.regroup(ctx)
 	if err != nil {
 		return err
@@ -153,6 +150,9 @@ func (s *Session) changed(ctx context.Context) error {
 	s.knockAll()
 	s.tellConsents(ctx)
 	s.tellName()
+	for id := range s.loop.farewells {
+		s.farewell(ctx, id, 0, false) // there may be another leave
+	}
 	return s.proceed(ctx)
 }
 
@@ -176,13 +176,15 @@ func (s *Session) regroup(ctx context.Context) ([]*groupSession, error) {
 			}
 		}
 	}
-	for id := range s.loop.groups {
+	for id, gs := range s.loop.groups {
+		s.loop.common = true
 		if !shared[id] {
 			delete(s.loop.groups, id)
 			s.jobs.drop(id)
-			s.farewell(ctx, id)
+			s.farewell(ctx, id, gs.checkedPosition, gs.remote != nil)
 		}
 	}
+	s.publishStatus()
 	slices.SortFunc(fresh, func(a, b *groupSession) int { return cmp.Compare(a.id, b.id) })
 	return fresh, nil
 }
@@ -258,10 +260,10 @@ func (s *Session) compareAll(ctx context.Context, list []element) error {
 
 // unshared handles a group that the other side thinks is shared.
 func (s *Session) unshared(ctx context.Context, id peercrypto.ID) {
-	g, err := s.e.replica(id)
+	_, err := s.e.replica(id)
 	switch {
-	case err == nil && g.view.Load().rec.Left:
-		s.farewell(ctx, id)
+	case err == nil:
+		s.farewell(ctx, id, 0, true)
 	case errors.Is(err, ErrNotFound) && s.peer.UserID == s.e.userID && !s.loop.fetching[id]:
 		// This user's other device is in a group that this one does not know yet.
 		s.loop.fetching[id] = true
@@ -321,6 +323,9 @@ func (s *Session) foundEqual(ctx context.Context, gs *groupSession, position int
 
 // proceed does what waits for room: parked reconciliation and new entries.
 func (s *Session) proceed(ctx context.Context) error {
+	if s.over() {
+		return ErrNotAdmitted
+	}
 	for _, gs := range s.loop.groups {
 		if f := gs.round.parked; f != nil && s.jobs.len() < maxJobs {
 			gs.round.parked = nil
@@ -383,13 +388,10 @@ func (s *Session) tick(ctx context.Context) error {
 		if now.Sub(s.since) > helloWithin {
 			return fmt.Errorf("%w: no HELLO", ErrProtocol)
 		}
+		if s.e.Admits(s.peer.UserID) == AdmitNone {
+			return ErrNotAdmitted
+		}
 		return nil
-	}
-	if len(s.loop.groups) == 0 && now.Sub(s.since) > strangerWithin && s.e.Admits(s.peer.UserID) != AdmitMember {
-		return ErrNotAdmitted
-	}
-	if s.e.Admits(s.peer.UserID) == AdmitNone {
-		return ErrNotAdmitted
 	}
 	for _, gs := range s.loop.groups {
 		if err := s.tickGroup(ctx, gs, now); err != nil {

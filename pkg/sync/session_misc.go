@@ -3,7 +3,6 @@ package sync
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -259,39 +258,6 @@ func (s *Session) offer(ctx context.Context, group peercrypto.ID) {
 	}
 }
 
-// farewell tells that this user left a group, once.
-func (s *Session) farewell(ctx context.Context, id peercrypto.ID) {
-	g, err := s.e.replica(id)
-	if err != nil || s.loop.farewells[id] {
-		return
-	}
-	v := g.view.Load()
-	if _, member := v.state.Member(s.peer.UserID); !v.rec.Left || !member {
-		return
-	}
-	s.loop.farewells[id] = true
-	var raws [][]byte
-	err = s.e.store.View(ctx, func(r Reader) error {
-		return r.Operations(id, func(rec Record) error {
-			ent, err := entry.Decode(slices.Clone(rec.Raw))
-			if err != nil {
-				return err
-			}
-			if _, ok := ent.Op.(entry.Leave); ok && rec.Valid && ent.Signer == s.e.userID {
-				raws = append(raws, ent.Raw)
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		s.fail(err)
-		return
-	}
-	if len(raws) > 0 {
-		s.jobs.add(job{group: id, raws: raws})
-	}
-}
-
 // tellName tells a new name of the own user.
 func (s *Session) tellName() {
 	doc := s.e.UserDoc()
@@ -375,91 +341,4 @@ func (s *Session) tellUsers(ctx context.Context, users []peercrypto.ID) error {
 	})
 	flush()
 	return err
-}
-
-// A logPart is a log that is being received.
-type logPart struct {
-	flags uint64
-	raws  [][]byte
-	size  int64
-}
-
-// A logCollector puts LOG frames together; the ingester owns it.
-type logCollector struct {
-	s     *Session
-	parts map[peercrypto.ID]*logPart
-}
-
-type noteLog struct {
-	group peercrypto.ID
-	flags uint64
-	raws  [][]byte
-}
-
-// maxOpenLogs is how many logs a session may send at once.
-const maxOpenLogs = 4
-
-func (l *logCollector) add(ctx context.Context, f entriesFrame) error {
-	if f.flags&flagFirst != 0 {
-		if len(l.parts) >= maxOpenLogs && l.parts[f.group] == nil {
-			return fmt.Errorf("%w: too many logs at once", ErrProtocol)
-		}
-		l.parts[f.group] = &logPart{flags: f.flags &^ flagLast}
-	}
-	p := l.parts[f.group]
-	if p == nil {
-		return nil // of a log that was refused before
-	}
-	for _, r := range f.raws {
-		p.size += int64(len(r)) + 64
-	}
-	if p.size > l.limit(f.group, p.flags) {
-		delete(l.parts, f.group)
-		l.s.e.log.Warn("a group's log was refused: nobody asked for it, or it is too large",
-			"group", f.group.Short(), "user", l.s.peer.UserID.Short())
-		return nil
-	}
-	p.raws = append(p.raws, f.raws...)
-	if f.flags&flagLast != 0 {
-		delete(l.parts, f.group)
-		l.s.note(ctx, noteLog{f.group, p.flags, p.raws})
-	}
-	return nil
-}
-
-func (l *logCollector) limit(group peercrypto.ID, flags uint64) int64 {
-	limits := l.s.e.cfg.Limits
-	switch {
-	case flags&flagOffer != 0 && l.s.e.Admits(l.s.peer.UserID) == AdmitMember:
-		return limits.OfferBytes
-	case flags&flagOffer == 0 && (l.s.e.pendingJoins()[group] != nil || l.s.peer.UserID == l.s.e.userID):
-		return limits.JoinBytes
-	}
-	return 0
-}
-
-// logCame hands a complete log to the worker.
-func (s *Session) logCame(n noteLog) {
-	if n.flags&flagOffer != 0 {
-		s.slowly(func(ctx context.Context) {
-			if err := s.e.keepOffer(ctx, s.peer.UserID, n.group, n.raws); err != nil {
-				s.e.log.Info("an offered group was dropped", "group", n.group.Short(), "user", s.peer.UserID.Short(), "err", err)
-			}
-		})
-		return
-	}
-	j := s.e.pendingJoins()[n.group]
-	if (j == nil || !s.loop.knocked[n.group]) && !s.loop.fetching[n.group] {
-		return
-	}
-	s.slowly(func(ctx context.Context) {
-		err := s.e.completeJoin(ctx, s.peer.UserID, n.group, j, n.raws)
-		if errors.Is(err, errFake) {
-			s.e.joinRefused(ctx, n.group, RefusedFake, err.Error())
-			err = fmt.Errorf("%w: joining group %s: %w", ErrProtocol, n.group.Short(), err)
-		}
-		if err != nil {
-			s.fail(err)
-		}
-	})
 }

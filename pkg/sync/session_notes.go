@@ -20,6 +20,11 @@ func (s *Session) noted(ctx context.Context, n any) error {
 		s.logCame(n)
 	case noteJoin:
 		return s.joinAnswered(ctx, n)
+	case noteTold:
+		return s.told(ctx, n.group)
+	case noteLearned:
+		s.loop.farewells[n.group].learning = false
+		return s.changed(ctx)
 	}
 	return nil
 }

@@ -200,7 +200,8 @@ func TestRemovedMemberStops(t *testing.T) {
 	}
 	secret := a.put(g, `{"type":"Note","secret":true}`)
 	again := connect(t, a, b)
-	wantErr(t, <-again.errA, groupsync.ErrNotAdmitted)
+	wantErr(t, <-again.errB, groupsync.ErrNotAdmitted)
+	<-again.errA
 	if _, err := b.Get(t.Context(), g, secret.Subject); err == nil {
 		t.Fatal("the removed member got a document")
 	}

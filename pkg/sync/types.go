@@ -19,6 +19,11 @@ type GroupInfo struct {
 	Joined bool
 	// Left is set when this user left or was removed. The data stays.
 	Left bool
+	// Untold is set when this user left and no other member's device has stored that yet. Until then, at most 30 days, this device
+	// stays on the group's topics.
+	Untold bool
+	// Removed is set when this user's membership was ended by somebody else.
+	Removed *Removal
 	// Offered is set when somebody added this user, who has not answered yet (Accept, Decline). OfferedBy is that user, OfferedRole the role.
 	Offered     bool
 	OfferedBy   peercrypto.ID
@@ -38,6 +43,14 @@ type GroupInfo struct {
 	Quarantined int64
 	// Alarms are things a user should look at.
 	Alarms []string
+}
+
+// A Removal tells who ended this user's membership.
+type Removal struct {
+	By     peercrypto.ID
+	Name   string // of By; "" when not known here
+	Reason string // as By gave it; "" if none
+	At     time.Time
 }
 
 // A MemberInfo is one member of a group.

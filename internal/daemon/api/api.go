@@ -159,6 +159,8 @@ type Group struct {
 	Owner       string   `json:"owner"`
 	Joined      bool     `json:"joined"`
 	Left        bool     `json:"left"`
+	Untold      bool     `json:"untold,omitempty"`  // left, and no other member's device knows yet
+	Removed     *Removal `json:"removed,omitempty"` // when somebody else ended your membership
 	Offered     bool     `json:"offered"`
 	OfferedBy   string   `json:"offeredBy,omitempty"`
 	OfferedRole string   `json:"offeredRole,omitempty"`
@@ -172,6 +174,14 @@ type Group struct {
 	RotationDue bool     `json:"rotationDue"`
 	Quarantined int64    `json:"quarantined"`
 	Alarms      []string `json:"alarms,omitempty"`
+}
+
+// Removal tells who ended a membership.
+type Removal struct {
+	By     string `json:"by"`
+	Name   string `json:"name,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Time   int64  `json:"time"` // unix ms
 }
 
 // Member is one member of a group.

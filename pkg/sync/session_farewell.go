@@ -1,0 +1,210 @@
+package sync
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
+)
+
+const (
+	// endWithin is how long a session without anything in common lasts at most, until its farewells are acknowledged.
+	endWithin = 10 * time.Second
+	// lingerFor is how long a session without anything in common waits for the other side to close it, so that the ACK of a farewell
+	// arrives there.
+	lingerFor = 2 * time.Second
+)
+
+// A farewell is what the other side was told of the end of a membership: its own, or that of this user.
+type farewell struct {
+	told    map[peercrypto.Hash]bool
+	since   int64 // the other side has everything up to this position
+	waiting int   // sent and not acknowledged
+	// Whether this user is out now by the other side's state: asking after JOIN was sent, learning while the LOG that answers it is read.
+	asking, learning bool
+	// listed is set when the other side said that it shares the group: an ACK of who does not know this user as a member means nothing.
+	listed bool
+}
+
+type (
+	// noteTold tells that the other side stored a farewell.
+	noteTold struct{ group peercrypto.ID }
+	// noteLearned tells that the answer to the question after it was read.
+	noteLearned struct{ group peercrypto.ID }
+)
+
+// farewell tells why a group is not shared any more: that this user left, or that the other one was removed. since is a position up to which the other
+// side has everything; listed tells whether it said that it shares the group.
+func (s *Session) farewell(ctx context.Context, id peercrypto.ID, since int64, listed bool) {
+	g, err := s.e.replica(id)
+	if err != nil {
+		return
+	}
+	f := s.loop.farewells[id]
+	if f == nil {
+		f = &farewell{told: map[peercrypto.Hash]bool{}, since: since}
+	}
+	f.listed = f.listed || listed
+	v := g.view.Load()
+	_, member := v.state.Member(s.peer.UserID)
+	var ops []*entry.Entry
+	switch {
+	case v.rec.Left && (member || s.peer.UserID == s.e.userID):
+		ops, err = s.leaves(ctx, id, f.since)
+	case v.rec.Joined && !v.rec.Left && !member:
+		var roots []peercrypto.Hash
+		for _, end := range g.endings(v.state, s.peer.UserID) {
+			roots = append(roots, end.op.Hash)
+		}
+		ops, err = s.pastOf(ctx, roots, f.since)
+	}
+	if err != nil {
+		s.fail(fmt.Errorf("reading what ended a membership in group %s: %w", id.Short(), err))
+		return
+	}
+	ops = slices.DeleteFunc(ops, func(op *entry.Entry) bool { return f.told[op.Hash] })
+	if len(ops) == 0 {
+		return
+	}
+	slices.SortFunc(ops, compareEntries)
+	raws := make([][]byte, len(ops))
+	for i, op := range ops {
+		raws[i], f.told[op.Hash] = op.Raw, true
+	}
+	s.loop.farewells[id] = f
+	f.waiting++
+	s.jobs.add(job{group: id, raws: raws})
+}
+
+// leaves reads this user's leaves and what of the own operations before them the other side may lack.
+func (s *Session) leaves(ctx context.Context, id peercrypto.ID, since int64) ([]*entry.Entry, error) {
+	var roots []peercrypto.Hash
+	err := s.e.store.View(ctx, func(r Reader) error {
+		return r.Operations(id, func(rec Record) error {
+			ent, err := entry.Decode(slices.Clone(rec.Raw))
+			if err != nil {
+				return err
+			}
+			if _, ok := ent.Op.(entry.Leave); ok && rec.Valid && ent.Signer == s.e.userID {
+				roots = append(roots, ent.Hash)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	ops, err := s.pastOf(ctx, roots, since)
+	return slices.DeleteFunc(ops, func(op *entry.Entry) bool {
+		return op.Signer != s.e.userID && !slices.Contains(roots, op.Hash)
+	}), err
+}
+
+// pastOf reads operations and their past, as far as it became shared behind a position.
+func (s *Session) pastOf(ctx context.Context, roots []peercrypto.Hash, since int64) ([]*entry.Entry, error) {
+	var ops []*entry.Entry
+	seen := map[peercrypto.Hash]bool{}
+	err := s.e.store.View(ctx, func(r Reader) error {
+		for queue := roots; len(queue) > 0; {
+			h := queue[0]
+			queue = queue[1:]
+			if seen[h] || h.IsZero() {
+				continue
+			}
+			seen[h] = true
+			rec, ok, err := r.Record(h)
+			if err != nil {
+				return err
+			}
+			if !ok || rec.Position <= since && !slices.Contains(roots, h) {
+				continue
+			}
+			op, err := entry.Decode(slices.Clone(rec.Raw))
+			if err != nil {
+				return err
+			}
+			ops = append(ops, op)
+			queue = append(append(queue, op.Deps...), op.As, op.Prev)
+		}
+		return nil
+	})
+	return ops, err
+}
+
+// sendFarewell notes how much has to be acknowledged until the other side knows.
+func (s *Session) sendFarewell(ctx context.Context, j job) error {
+	if err := s.sendEntries(ctx, j.group, j.raws); err != nil {
+		return err
+	}
+	s.jobs.mu.Lock()
+	defer s.jobs.mu.Unlock()
+	s.jobs.farewells = append(s.jobs.farewells, toldAt{j.group, s.jobs.sent})
+	return nil
+}
+
+// told takes the acknowledgement of a farewell. Who left asks once more: the other side may know this user by a grant that a more senior one
+// made meanwhile, and that has to be left, too.
+func (s *Session) told(ctx context.Context, id peercrypto.ID) error {
+	f := s.loop.farewells[id]
+	g, err := s.e.replica(id)
+	if f.waiting--; f.waiting == 0 && err == nil && g.view.Load().rec.Left && f.listed && s.peer.UserID != s.e.userID {
+		s.slowly(func(ctx context.Context) {
+			if err := s.e.leaveTold(ctx, id); err != nil {
+				s.fail(err)
+			}
+		})
+		if s.e.pendingJoins()[id] == nil {
+			f.asking = true
+			s.tell(rawFrame{group: id}.encode(frameJoin))
+		}
+	}
+	return s.changed(ctx)
+}
+
+// learnLeft reads the log by which this user is still in a group that was left.
+func (s *Session) learnLeft(n noteLog, f *farewell) {
+	f.asking = false
+	f.learning = s.slowly(func(ctx context.Context) {
+		if err := s.e.learnLeft(ctx, s.peer.UserID, n.group, n.raws); err != nil {
+			s.fail(err)
+		}
+		s.note(ctx, noteLearned{n.group})
+	})
+}
+
+// refused takes REFUSED: about a join, or the confirmation that this user is not in a group any more.
+func (s *Session) refused(ctx context.Context, r refusedFrame) error {
+	if f := s.loop.farewells[r.group]; f != nil && f.asking {
+		f.asking = false
+		return s.proceed(ctx)
+	}
+	s.slowly(func(ctx context.Context) { s.e.joinRefused(ctx, r.group, r.code, r.text) })
+	return nil
+}
+
+// over tells whether nothing is in common any more and everything about that was said.
+func (s *Session) over() bool {
+	admission, now := s.e.Admits(s.peer.UserID), s.e.cfg.Now()
+	s.loop.common = s.loop.common || len(s.loop.groups) > 0 || len(s.loop.farewells) > 0
+	switch {
+	case admission == AdmitMember:
+		s.loop.ending = time.Time{}
+		return false
+	case !s.loop.common:
+		return admission == AdmitNone || now.Sub(s.since) > strangerWithin
+	case s.loop.ending.IsZero():
+		s.loop.ending = now
+	}
+	wait := lingerFor
+	for _, f := range s.loop.farewells {
+		if f.waiting > 0 || f.asking || f.learning {
+			wait = endWithin
+			break
+		}
+		wait = 0
+	}
+	return now.Sub(s.loop.ending) >= wait
+}
