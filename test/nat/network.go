@@ -29,6 +29,8 @@ type network struct {
 	server   *lab.Node
 	setup    server
 	a, b     place
+	// certificate is the server's, with TLS.
+	certificate *lab.Certificate
 }
 
 // A place is one side.
@@ -217,11 +219,14 @@ func (n *network) tlsArgs(ctx context.Context) ([]string, error) {
 			return nil, fmt.Errorf("%s: %w", flag, errNotOffered)
 		}
 	}
-	cert, key, err := writeCertificate(n.world.Dir, n.plan.signaling, n.plan.turn)
-	if err != nil {
-		return nil, err
+	if n.certificate == nil { // the server may start anew
+		c, err := lab.WriteCertificate(n.world.Dir, n.plan.signaling, n.plan.turn)
+		if err != nil {
+			return nil, err
+		}
+		n.certificate = &c
 	}
 	return []string{
-		"--tls-cert", cert, "--tls-key", key, "--turn-tls-listen", net.JoinHostPort(n.plan.turn.String(), "443"),
+		"--tls-cert", n.certificate.Cert, "--tls-key", n.certificate.Key, "--turn-tls-listen", net.JoinHostPort(n.plan.turn.String(), "443"),
 	}, nil
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -138,8 +137,8 @@ func (p *play) startDaemons(ctx context.Context) error {
 			return err
 		}
 		d.Within = side.host.Command()
-		if p.s.server.tls {
-			d.Within = append(d.Within, "env", "SSL_CERT_FILE="+filepath.Join(p.net.world.Dir, certFile))
+		if p.net.certificate != nil {
+			d.Within = append(d.Within, "env", "SSL_CERT_FILE="+p.net.certificate.Cert)
 		}
 		if err := d.Up(ctx, "--log-level", "debug"); err != nil {
 			return err
