@@ -112,6 +112,7 @@ func TestAllocationFloods(t *testing.T) {
 			r := start(t, func(c *turn.Config) {
 				loopbackPeers(c)
 				c.UnauthenticatedPerSecond = 20
+				c.UDPSockets = 1 // each shard has nonces of its own
 			})
 			c := k.credential(r)
 			var nonce stun.Nonce
@@ -120,7 +121,6 @@ func TestAllocationFloods(t *testing.T) {
 			}
 			key := stun.MessageIntegrity(pionturn.GenerateAuthKey(c.Username, turn.DefaultRealm, c.Password))
 			for range flood {
-				// The nonce is of another socket, and so perhaps of another shard.
 				client := newRaw(t, r.addr)
 				for _, n := range []stun.Setter{nonce, stun.NewNonce("x")} {
 					m := stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest), overUDP,

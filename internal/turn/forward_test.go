@@ -17,6 +17,13 @@ import (
 
 func loopbackPeers(c *turn.Config) { c.AllowPeers = []string{"127.0.0.0/8", "::1/128"} }
 
+func needShards(t *testing.T) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux forwards without pion")
+	}
+}
+
 // listenPeer returns a socket that plays a peer.
 func listenPeer(t testing.TB, ip string) *net.UDPConn {
 	t.Helper()
@@ -103,6 +110,7 @@ func TestChannelDataSizes(t *testing.T) {
 }
 
 func TestChannelDataDrops(t *testing.T) {
+	needShards(t)
 	r := start(t, loopbackPeers)
 	c := r.credentials("s1", "alice")
 	client, peer := newRaw(t, r.addr), listenPeer(t, "127.0.0.1")
@@ -137,6 +145,7 @@ func TestChannelDataDrops(t *testing.T) {
 
 // When pion's timers end a permission or a channel, forwarding stops.
 func TestExpiry(t *testing.T) {
+	needShards(t)
 	r := start(t, loopbackPeers)
 	c := r.credentials("s1", "alice")
 	client, peer := newRaw(t, r.addr), listenPeer(t, "127.0.0.1")
@@ -213,6 +222,32 @@ func TestDataIndications(t *testing.T) {
 			}
 		})
 	}
+}
+
+// One shard reads relays of both families into the same memory.
+func TestFamiliesInOneShard(t *testing.T) {
+	needIPv6(t)
+	r := start(t, func(c *turn.Config) {
+		loopbackPeers(c)
+		c.UDPSockets, c.RelayIP6 = 1, netip.MustParseAddr("::1")
+	})
+	c := r.credentials("s1", "alice")
+	v4, v6 := newRaw(t, r.addr), newRaw(t, r.addr)
+	v4.relayed(c, family(1))
+	v6.relayed(c, family(2))
+	for range 3 {
+		v6.exchange(c, net.IPv6loopback)
+		v4.exchange(c, net.IPv4(127, 0, 0, 1))
+		v6, v4 = v6.again(c, 2), v4.again(c, 1)
+	}
+}
+
+// again is a new client in place of an old one, whose channel is taken.
+func (r *raw) again(c turn.Credentials, f byte) *raw {
+	r.refresh(c, 0)
+	next := newRaw(r.t, r.conn.RemoteAddr().String())
+	next.relayed(c, family(f))
+	return next
 }
 
 // With more channels than a scan is good for, each still leads to its peer.
@@ -311,9 +346,7 @@ func (p *pair) roundTrip(t testing.TB) {
 
 // Forwarding channel data allocates nothing, in either direction.
 func TestForwardingAllocatesNothing(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux forwards without pion")
-	}
+	needShards(t)
 	p := newPair(t, 1200)
 	p.roundTrip(t)
 	if got := testing.AllocsPerRun(1000, func() { p.roundTrip(t) }); got != 0 {

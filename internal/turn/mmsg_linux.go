@@ -214,7 +214,10 @@ func (p *packets) receive(s *rawSocket, first, n int) (int, unix.Errno) {
 	}
 	got, errno := s.receive(batch)
 	for i := first; i < first+got; i++ {
-		p.names[i].size = p.headers[i].Hdr.Namelen
+		size := min(p.headers[i].Hdr.Namelen, unix.SizeofSockaddrInet6)
+		p.names[i].size = size
+		// The last packet here may have come over IPv6.
+		clear(p.names[i].bytes[size:])
 	}
 	return got, errno
 }

@@ -95,6 +95,11 @@ func (r *relay) WriteTo(p []byte, addr net.Addr) (int, error) {
 	}
 	peer := unmapped(udp.AddrPort())
 	d := &r.server.metrics.toPeer
+	if !r.permitted(peer.Addr()) {
+		// pion asks for a channel only, which outlives its permission.
+		d.noPermission.Inc()
+		return 0, errPeerDenied
+	}
 	if !r.judge(d, &r.out, peer) {
 		return 0, errPeerDenied
 	}
