@@ -66,6 +66,7 @@ func (h *shard) fromClient(i int, packet []byte) {
 
 // sendToPeers sends what fromClient collected, one system call a relay.
 func (h *shard) sendToPeers() {
+	h.report()
 	for n, r := range h.pending {
 		k := &r.hosted
 		for i := k.first; i >= 0; i = h.next[i] {
@@ -208,6 +209,7 @@ func (h *shard) toClient(r *relay, p []byte, length int) {
 
 // sendToClients sends what fromPeers collected, in one system call.
 func (h *shard) sendToClients() {
+	h.report()
 	if lost := h.backBox.flush(h.sock); lost > 0 {
 		h.server.metrics.toClient.unsent.Add(float64(lost))
 	}

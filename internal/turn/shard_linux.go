@@ -190,7 +190,6 @@ func (h *shard) nextReadable() bool {
 			}
 		}
 		h.sendToClients()
-		h.report()
 		if h.forget() {
 			return false
 		}
@@ -233,7 +232,7 @@ func (h *shard) tick() {
 	}
 }
 
-// report adds what was forwarded to the metrics.
+// report adds what is forwarded to the metrics, before anybody can have it.
 func (h *shard) report() {
 	for i, d := range []*direction{&h.server.metrics.toPeer, &h.server.metrics.toClient} {
 		if t := &h.tally[i]; t.packets > 0 {
