@@ -1,11 +1,13 @@
 package sync_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
 	"time"
 
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
@@ -98,6 +100,58 @@ func TestInvitationRefusals(t *testing.T) {
 	})
 	if len(a.info(g).Members) != 2 {
 		t.Fatalf("%+v", a.info(g).Members)
+	}
+}
+
+// TestNameOfJoiner: the admin knows the name of who joined when the join is done, in the same session, and by it only that of a member.
+func TestNameOfJoiner(t *testing.T) {
+	a, j := newNode(t, 0), newNode(t, 2)
+	g := a.create("g")
+	must(t, j.Join(t.Context(), a.invite(g, groupsync.InviteOptions{})))
+	name := func() string {
+		for _, m := range a.info(g).Members {
+			if m.UserID == j.UserID() {
+				return m.Name
+			}
+		}
+		return ""
+	}
+	c := connect(t, a, j)
+	eventually(t, "the joiner's name is known", func() bool { return name() == "user 2" })
+	for _, m := range j.info(g).Members {
+		if m.Name == "" {
+			t.Errorf("the joiner does not know the name of %s", m.UserID)
+		}
+	}
+	must(t, j.SetName(t.Context(), "renamed"))
+	eventually(t, "the new name is known", func() bool { return name() == "renamed" })
+	c.end()
+
+	// A document that is signed by another key, or is of somebody who is in no group of A's, is not kept.
+	stranger := newNode(t, 3)
+	for _, tc := range []struct{ peer, doc *node }{{j, stranger}, {stranger, j}} {
+		forged := tc.peer.peer()
+		forged.UserDoc = tc.doc.UserDoc()
+		pa, pj := newPipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- a.NewSession(forged, pa).Run(ctx) }()
+		talk := newRaw(t, pj)
+		talk.hello()
+		talk.send(groupsync.Control, frameOf(0x08, peercrypto.NewID(time.Now()), 0))
+		talk.expect(0x09) // REFUSED: what came before was handled
+		cancel()
+		<-done
+		if n := name(); n != "renamed" {
+			t.Fatalf("the name is %q", n)
+		}
+		must(t, a.store.View(t.Context(), func(r groupsync.Reader) error {
+			_, known, err := r.Value("users", string(stranger.UserID()))
+			if known {
+				t.Error("a stranger's name was stored")
+			}
+			return err
+		}))
 	}
 }
 
