@@ -52,6 +52,10 @@ fuzz: ## each fuzz target for FUZZTIME (default 3s; try FUZZTIME=10m)
 bench: ## benchmarks; figures are ratios within one run
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./pkg/... ./internal/...
 
+.PHONY: bench-turn
+bench-turn: ## the relay beside coturn (Debian package coturn), under 3 minutes; figures are ratios within the run
+	$(GO) run ./test/bench/turn
+
 .PHONY: golden
 golden: ## rewrite golden vectors: only before a first release, never after
 	$(GO) test ./pkg/crypto ./pkg/wire ./pkg/sync/entry ./pkg/peer/link -run Golden -update
