@@ -12,7 +12,7 @@ export GOFLAGS ?= -buildvcs=false
 
 .PHONY: help
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## static binaries in bin/
@@ -24,10 +24,16 @@ demo: ## a server and two daemons meet and sync a group; KEEP=1 leaves them runn
 	@$(GO) run ./test/demo -bin bin $(if $(KEEP),-keep)
 
 .PHONY: test
-test: vet ## everything that CI runs: vet, tests with the race detector, end-to-end tests, short fuzzing
+test: vet build ## everything that CI runs: vet, tests with the race detector, end-to-end tests, short fuzzing
 	$(GO) test -race -timeout 8m $(RACE_PACKAGES)
 	$(GO) test -timeout 8m ./cmd/... ./test/...
+	$(GO) run ./test/nat -bin bin -short
 	@FUZZTIME=$(FUZZTIME) $(GO) run ./test/fuzz
+
+.PHONY: e2e-nat
+e2e-nat: build ## two daemons behind real NATs, in network namespaces (root); SHORT=1: three quick cases
+	$(GO) run ./test/nat -bin bin $(if $(SHORT),-short)
+	$(GO) run ./test/nat/browser -bin bin
 
 .PHONY: vet
 vet:
