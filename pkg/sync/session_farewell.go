@@ -194,7 +194,11 @@ func (s *Session) over() bool {
 		s.loop.ending = time.Time{}
 		return false
 	case !s.loop.common:
-		return admission == AdmitNone || now.Sub(s.since) > strangerWithin
+		limit := strangerWithin
+		if s.loop.joins == 0 && len(s.loop.knocked) == 0 {
+			limit = endWithin // nobody asks for anything
+		}
+		return admission == AdmitNone || now.Sub(s.since) > limit
 	case s.loop.ending.IsZero():
 		s.loop.ending = now
 	}
