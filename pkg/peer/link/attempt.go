@@ -22,37 +22,36 @@ type attempt struct {
 	remote   Remote        // whom we dialled, or who the verified offer is from
 	outgoing bool
 	arrival  uint64 // number of the offer, of an incoming attempt
-	via      peercrypto.Tag
-	keys     sealKeys
-	eph      peercrypto.BoxPublicKey
-	offer    offer // the peer's, of an incoming attempt
-	answers  chan wire.Envelope
+	first    *round
+	keeper   *keeper // of the connection; does nothing before there is one
 
 	ctx    context.Context // ends with the attempt or the connection
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when result and err are set
-	result *Conn
+	result *Conn         // set under the link's mutex
 	err    error
 
+	relays sync.Map // netip.AddrPort of the peer's relays that are not wanted; at most MaxCandidates a round
+
 	mu        sync.Mutex
-	tr        *transport      // candidates may be applied once it is set
-	waiting   []wire.Envelope // candidates that came before
-	remotes   int             // candidates that came, those in the SDP included
-	offeredFP string          // that the peer signed
+	tr        *transport
+	round     *round          // the one that candidates belong to
+	expecting *round          // of ours, the one that an answer is for
+	early     []wire.Envelope // candidates that came before the offer of their round
+	offeredFP string          // that the peer signed in the first round
+}
+
+// newAttempt makes the attempt whose first round is rd.
+func (l *Link) newAttempt(conn peercrypto.ID, remote Remote, rd *round) *attempt {
+	a := &attempt{link: l, conn: conn, remote: remote, outgoing: rd.ours, first: rd, round: rd, expecting: rd}
+	a.keeper = newKeeper(a)
+	return a
 }
 
 func (a *attempt) device() peercrypto.ID { return a.remote.DeviceID }
 
 func (a *attempt) log() *slog.Logger {
 	return a.link.log(a.device()).With("conn", a.conn.Short(), "outgoing", a.outgoing)
-}
-
-// dirs returns the direction of what this side and of what the peer sends.
-func (a *attempt) dirs() (ours, theirs string) {
-	if a.outgoing {
-		return dirOfferer, dirAnswerer
-	}
-	return dirAnswerer, dirOfferer
 }
 
 // run negotiates, and serves the connection if that succeeds.
@@ -87,19 +86,15 @@ func (a *attempt) transport() *transport {
 // negotiate brings the attempt to an authenticated connection.
 func (a *attempt) negotiate() (*Conn, error) {
 	l := a.link
-	limit := connectTimeout
-	if a.outgoing {
-		limit += l.cfg.DialTimeout
-	}
-	ctx, cancel := context.WithTimeoutCause(a.ctx, limit, ErrICEFailed)
+	ctx, cancel := context.WithTimeoutCause(a.ctx, l.cfg.timing.connect+l.cfg.DialTimeout, ErrICEFailed)
 	defer cancel()
-	api, err := newAPI(l.cfg.AllowLoopback, l.cfg.ICETransport)
+	api, socks, err := newAPI(l.cfg)
 	if err != nil {
 		return nil, fmt.Errorf("preparing WebRTC: %w", err)
 	}
 	tr, err := newTransport(transportConfig{
-		api: api, servers: iceServers(l.currentICE(ctx), l.cfg.ICETransport), policy: icePolicy(l.cfg.ICETransport),
-		mainLabel: string(a.conn) + "-data", offerer: a.outgoing, fail: a.cancel,
+		api: api, sockets: socks, servers: iceServers(l.currentICE(ctx), l.cfg.ICETransport), policy: icePolicy(l.cfg.ICETransport),
+		mainLabel: string(a.conn) + "-data", offerer: a.outgoing, hide: l.cfg.ICETransport == ICERelay, fail: a.cancel, changed: a.keeper.wake,
 	})
 	if err != nil {
 		return nil, err
@@ -118,6 +113,8 @@ func (a *attempt) negotiate() (*Conn, error) {
 	var main *channel
 	select {
 	case main = <-tr.main:
+	case <-time.After(l.cfg.timing.connect):
+		return nil, ErrICEFailed
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -130,169 +127,28 @@ func (a *attempt) invite(ctx context.Context, tr *transport) error {
 	if err != nil {
 		return err
 	}
-	if err := a.send(ctx, tr, wire.KindOffer, sdp); err != nil {
+	if err := a.send(ctx, a.first, wire.KindOffer, tr.fp, sdp); err != nil {
 		return err
 	}
-	a.link.spawn(func() { tr.trickle(a.ctx, sdp, a.sendCandidate) })
+	a.trickle(a.first, tr, sdp)
 	var env wire.Envelope
 	select {
-	case env = <-a.answers:
+	case env = <-a.first.answers:
 	case <-time.After(a.link.cfg.DialTimeout):
 		return ErrNoAnswer
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	plain, err := a.keys.open(a.context(dirAnswerer, wire.KindAnswer), env)
+	answer, err := a.openAnswer(a.first, env)
 	if err != nil {
 		return err
 	}
-	want := a.link.expect(wire.KindAnswer, a.conn, a.device(), a.eph)
-	want.dialled = &a.remote.Cert
-	answer, err := parseOffer(plain, want)
-	if err != nil {
-		return err
-	}
-	return a.applyRemote(tr, webrtc.SDPTypeAnswer, answer)
+	return a.applyRemote(tr, a.first, webrtc.SDPTypeAnswer, answer)
 }
 
 // respond applies the offer and sends the answer.
 func (a *attempt) respond(ctx context.Context, tr *transport) error {
-	if err := a.applyRemote(tr, webrtc.SDPTypeOffer, a.offer); err != nil {
-		return err
-	}
-	sdp, err := tr.describe(ctx)
-	if err != nil {
-		return err
-	}
-	if err := a.send(ctx, tr, wire.KindAnswer, sdp); err != nil {
-		return err
-	}
-	a.link.spawn(func() { tr.trickle(a.ctx, sdp, a.sendCandidate) })
-	return nil
-}
-
-// context is the additional data of what goes in a direction.
-func (a *attempt) context(dir string, kind wire.Kind) envelopeContext {
-	c := envelopeContext{Conn: a.conn, Dir: dir, From: a.link.device, Kind: kind, To: a.device(), Via: viaText(a.via)}
-	if ours, _ := a.dirs(); dir != ours {
-		c.From, c.To = c.To, c.From
-	}
-	return c
-}
-
-// send signs, seals and sends the offer or answer and waits until the server
-// has delivered it.
-func (a *attempt) send(ctx context.Context, tr *transport, kind wire.Kind, sdp string) error {
-	l := a.link
-	cert, err := l.currentCert()
-	if err != nil {
-		return err
-	}
-	plain, err := offer{
-		V: 2, Kind: kind, Conn: a.conn, FromDevice: l.device, ToDevice: a.device(),
-		FromUser: l.user, ToUser: a.remote.UserID, FP: tr.fp, SDP: sdp,
-		Time: l.cfg.Now().UnixMilli(), Nonce: peercrypto.NewNonce(), Eph: a.eph, Cert: cert,
-	}.sign(l.cfg.Identity.Device)
-	if err != nil {
-		return err
-	}
-	ours, _ := a.dirs()
-	sealed, err := a.keys.seal(a.context(ours, kind), plain)
-	if err != nil {
-		return err
-	}
-	s := l.currentSession()
-	if s == nil {
-		return fmt.Errorf("sending %s: %w", kind, ErrServerDown)
-	}
-	env := wire.NewEnvelope(nil, sealed)
-	if kind == wire.KindOffer {
-		env = wire.NewEnvelope(&a.eph, sealed)
-	}
-	_, err = s.call(ctx, func(id uint64) wire.Message {
-		return &wire.Signal{Kind: kind, ID: id, To: a.device(), Via: a.via, Conn: a.conn, Env: env}
-	})
-	if err != nil {
-		return fmt.Errorf("sending %s: %w", kind, err)
-	}
-	return nil
-}
-
-// sendCandidate sends one local candidate; losing one is no harm.
-func (a *attempt) sendCandidate(c candidate) {
-	plain, err := peercrypto.MarshalCanonical(c)
-	if err != nil {
-		return
-	}
-	ours, _ := a.dirs()
-	sealed, err := a.keys.seal(a.context(ours, wire.KindCandidate), plain)
-	if err != nil {
-		return
-	}
-	if s := a.link.currentSession(); s != nil {
-		_ = s.post(a.ctx, func(id uint64) wire.Message {
-			return &wire.Signal{
-				Kind: wire.KindCandidate, ID: id, To: a.device(), Via: a.via, Conn: a.conn, Env: wire.NewEnvelope(nil, sealed),
-			}
-		})
-	}
-}
-
-// applyRemote checks and applies the peer's description, then the candidates
-// that came before it.
-func (a *attempt) applyRemote(tr *transport, typ webrtc.SDPType, o offer) error {
-	n := 0
-	d, err := checkedSDP(o.SDP, typ, o.FP, func(c string) bool {
-		n++
-		return n <= MaxCandidates && usableCandidate(c, a.link.cfg.AllowLoopback)
-	})
-	if err != nil {
-		return err
-	}
-	if err := tr.setRemote(d); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.offeredFP = o.FP
-	a.remotes += n
-	for _, env := range a.waiting {
-		a.applyCandidateLocked(env)
-	}
-	a.waiting = nil
-	return nil
-}
-
-// candidate takes a sealed candidate of the peer.
-func (a *attempt) candidate(env wire.Envelope) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.remotes++; a.remotes > MaxCandidates {
-		a.link.refused.add("candidates over the limit")
-		return
-	}
-	if a.offeredFP == "" {
-		a.waiting = append(a.waiting, env)
-		return
-	}
-	a.applyCandidateLocked(env)
-}
-
-func (a *attempt) applyCandidateLocked(env wire.Envelope) {
-	_, theirs := a.dirs()
-	plain, err := a.keys.open(a.context(theirs, wire.KindCandidate), env)
-	if err != nil {
-		a.link.refused.add("candidate envelope")
-		return
-	}
-	c, err := parseCandidate(plain)
-	if err != nil || !usableCandidate(c.Candidate, a.link.cfg.AllowLoopback) {
-		a.link.refused.add("candidate")
-		return
-	}
-	if err := a.tr.addCandidate(c); err != nil {
-		a.link.refused.add("candidate")
-	}
+	return a.answer(ctx, tr, a.first)
 }
 
 // authenticate runs the handshake on the open main channel.
@@ -302,6 +158,9 @@ func (a *attempt) authenticate(tr *transport, main *channel) (*Conn, error) {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = main.raw.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if a.relayed(tr.selected()) {
+		return nil, errRelayed
+	}
 	remoteFP, err := tr.remoteFP(main)
 	if err != nil {
 		return nil, err
@@ -333,7 +192,7 @@ func (a *attempt) authenticate(tr *transport, main *channel) (*Conn, error) {
 	if !stop() {
 		return nil, context.Cause(ctx)
 	}
-	return newConn(a.ctx, a.cancel, tr, main, remote, id, a.outgoing, l.cfg.Now()), nil
+	return newConn(a, tr, main, remote, id), nil
 }
 
 // admit asks Config.Admit, for five seconds at most.

@@ -230,12 +230,12 @@ type end struct {
 
 func newEnd(t *testing.T, conn string, offerer bool) end {
 	t.Helper()
-	api, err := newAPI(true, ICEAll)
+	api, socks, err := newAPI(Config{AllowLoopback: true, timing: timing{}.withDefaults()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
-	tr, err := newTransport(transportConfig{api: api, mainLabel: conn + "-data", offerer: offerer, fail: cancel})
+	tr, err := newTransport(transportConfig{api: api, sockets: socks, mainLabel: conn + "-data", offerer: offerer, fail: cancel})
 	if err != nil {
 		t.Fatal(err)
 	}

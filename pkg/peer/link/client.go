@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptrace"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -57,6 +59,9 @@ type session struct {
 	cancel context.CancelCauseFunc
 	out    chan []byte
 	limit  *rate.Limiter
+	local  netip.Addr    // of this machine; zero when unknown
+	probe  chan struct{} // signalled when the server should show that it is there
+	within time.Duration // for the answer to that
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -69,6 +74,7 @@ type login struct {
 	cert   peercrypto.DeviceCert
 	client *http.Client
 	now    func() time.Time
+	probe  time.Duration
 }
 
 // openSession dials and authenticates. The session ends with ctx at the latest;
@@ -76,8 +82,14 @@ type login struct {
 func openSession(ctx context.Context, name, wsURL string, l login) (*session, error) {
 	loginCtx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
+	var local netip.Addr
+	dialCtx := httptrace.WithClientTrace(loginCtx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if ap, err := netip.ParseAddrPort(info.Conn.LocalAddr().String()); err == nil {
+			local = plainAddr(ap.Addr())
+		}
+	}})
 	//nolint:bodyclose // the library leaves no body that could be closed
-	ws, resp, err := websocket.Dial(loginCtx, wsURL, &websocket.DialOptions{
+	ws, resp, err := websocket.Dial(dialCtx, wsURL, &websocket.DialOptions{
 		HTTPClient: l.client, Subprotocols: []string{wire.Subprotocol},
 	})
 	if err != nil {
@@ -88,6 +100,7 @@ func openSession(ctx context.Context, name, wsURL string, l login) (*session, er
 	}
 	s := &session{
 		ws: ws, name: name, out: make(chan []byte, maxQueued),
+		local: local, probe: make(chan struct{}, 1), within: l.probe,
 		limit:   rate.NewLimiter(sendRate, sendBurst),
 		pending: make(map[uint64]chan wire.Message),
 	}
@@ -212,16 +225,19 @@ func (s *session) ping() {
 	t := time.NewTicker(pingInterval)
 	defer t.Stop()
 	for {
+		within := pongTimeout
 		select {
 		case <-t.C:
-			ctx, cancel := context.WithTimeout(s.ctx, pongTimeout)
-			err := s.ws.Ping(ctx)
-			cancel()
-			if err != nil {
-				s.cancel(fmt.Errorf("pinging server: %w", err))
-				return
-			}
+		case <-s.probe:
+			within = s.within
 		case <-s.ctx.Done():
+			return
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, within)
+		err := s.ws.Ping(ctx)
+		cancel()
+		if err != nil {
+			s.cancel(fmt.Errorf("pinging server: %w", err))
 			return
 		}
 	}

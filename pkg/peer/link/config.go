@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
+
+	piontransport "github.com/pion/transport/v4"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
@@ -22,7 +25,8 @@ const (
 	// ICERelay uses TURN relays only: the other device does not learn this
 	// device's addresses.
 	ICERelay ICETransport = "relay"
-	// ICENoRelay uses direct paths only (host and server-reflexive).
+	// ICENoRelay uses direct paths only (host and server-reflexive): neither
+	// this device's relay nor one that the peer names.
 	ICENoRelay ICETransport = "none-relay"
 )
 
@@ -43,6 +47,10 @@ type Config struct {
 	// AllowLoopback gathers and accepts 127.0.0.0/8 and ::1, for
 	// demonstrations and tests on one machine.
 	AllowLoopback bool
+	// FilterAddress, if set, says which addresses may be used: others are
+	// neither offered to peers nor tried when peers offer them. It is called
+	// from many goroutines at once.
+	FilterAddress func(netip.Addr) bool
 	// ExtraICE is used beside the servers that the signaling server names.
 	ExtraICE []wire.ICEServer
 	// Admit decides whether this device wants a connection with r. It is
@@ -67,6 +75,9 @@ type Config struct {
 	DialTimeout time.Duration
 	// AuthTimeout bounds the authentication of an open channel; default 10 s.
 	AuthTimeout time.Duration
+	// RestartTimeout is how long a connection whose network path was lost is
+	// kept, while new paths are looked for; default 60 s.
+	RestartTimeout time.Duration
 	// ReconnectMin and ReconnectMax bound the full-jitter delay between two
 	// attempts to reach the signaling server; default 1 s and 60 s.
 	ReconnectMin, ReconnectMax time.Duration
@@ -75,6 +86,46 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the clock for certificates, offers and expiry; default time.Now.
 	Now func() time.Time
+	// Addresses lists the addresses of this machine, for which network changes
+	// are looked every 3 s; default those of the interfaces that are up and running.
+	Addresses func() ([]netip.Addr, error)
+
+	timing timing // tests have less time
+}
+
+// timing is how long a path is trusted and what is done when it is lost. Zero
+// means the default that is named.
+type timing struct {
+	// disconnected without a sign of life is a lost path; 5 s. RFC 7675 would
+	// stop sending after 30 s: a path is not much good for any of them.
+	disconnected time.Duration
+	// keepalive is between two STUN checks of the path in use; 2 s. Two may be
+	// lost before disconnected is over, NATs see traffic often enough, and the
+	// round-trip time is as old as this.
+	keepalive time.Duration
+	try       time.Duration // between two attempts to restart; 8 s
+	gone      time.Duration // a device without path and presence is given up; 10 s
+	poll      time.Duration // between two looks at the addresses; 3 s
+	probe     time.Duration // for the server to answer when a path was lost; 5 s
+	urgent    time.Duration // most between attempts to reach the server meanwhile; 3 s
+	connect   time.Duration // for a first path, from the answer; 30 s
+
+	net func() (piontransport.Net, error) // default the machine's
+}
+
+func (t timing) withDefaults() timing {
+	setDefault(&t.disconnected, 5*time.Second)
+	setDefault(&t.keepalive, 2*time.Second)
+	setDefault(&t.try, 8*time.Second)
+	setDefault(&t.gone, 10*time.Second)
+	setDefault(&t.poll, 3*time.Second)
+	setDefault(&t.probe, 5*time.Second)
+	setDefault(&t.urgent, 3*time.Second)
+	setDefault(&t.connect, 30*time.Second)
+	if t.net == nil {
+		t.net = machineNet
+	}
+	return t
 }
 
 // Limits of the protocol. What a peer or the server sends beyond them is
@@ -97,7 +148,6 @@ const (
 	earlyLife         = 30 * time.Second
 	bufferedHigh      = 256 << 10
 	bufferedLow       = 64 << 10
-	connectTimeout    = 30 * time.Second
 	gatherGrace       = 60 * time.Millisecond
 	defaultCertLife   = 30 * 24 * time.Hour
 	socketBufferBytes = 4 << 20
@@ -122,9 +172,10 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.OffersPerMinute, 20)
 	setDefault(&c.DialTimeout, 20*time.Second)
 	setDefault(&c.AuthTimeout, 10*time.Second)
+	setDefault(&c.RestartTimeout, time.Minute)
 	setDefault(&c.ReconnectMin, time.Second)
 	setDefault(&c.ReconnectMax, time.Minute)
-	if c.CertLife < 0 || c.MaxConns < 0 || c.OffersPerMinute < 0 || c.DialTimeout < 0 || c.AuthTimeout < 0 || c.ReconnectMin < 0 || c.ReconnectMax < c.ReconnectMin {
+	if c.CertLife < 0 || c.MaxConns < 0 || c.OffersPerMinute < 0 || c.DialTimeout < 0 || c.AuthTimeout < 0 || c.RestartTimeout < 0 || c.ReconnectMin < 0 || c.ReconnectMax < c.ReconnectMin {
 		return c, errors.New("link configuration: a limit is negative or ReconnectMax is below ReconnectMin")
 	}
 	if c.Logger == nil {
@@ -133,6 +184,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Addresses == nil {
+		c.Addresses = machineAddresses
+	}
+	c.timing = c.timing.withDefaults()
 	return c, nil
 }
 

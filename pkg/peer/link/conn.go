@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/webrtc/v4"
-
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 )
 
@@ -28,6 +26,7 @@ type Conn struct {
 	ctx    context.Context // ends, with the cause, when the connection does
 	cancel context.CancelCauseFunc
 	accept chan *Stream // capacity maxRemoteStreams
+	keeper *keeper
 
 	bytesIn, bytesOut       atomic.Uint64
 	messagesIn, messagesOut atomic.Uint64
@@ -40,11 +39,10 @@ type Conn struct {
 	readers sync.WaitGroup
 }
 
-func newConn(ctx context.Context, cancel context.CancelCauseFunc, tr *transport, main *channel,
-	remote Remote, session peercrypto.Hash, outgoing bool, now time.Time) *Conn {
+func newConn(a *attempt, tr *transport, main *channel, remote Remote, session peercrypto.Hash) *Conn {
 	return &Conn{
-		remote: remote, session: session, outgoing: outgoing, since: now,
-		tr: tr, main: main, ctx: ctx, cancel: cancel,
+		remote: remote, session: session, outgoing: a.outgoing, since: a.link.cfg.Now(),
+		tr: tr, main: main, ctx: a.ctx, cancel: a.cancel, keeper: a.keeper,
 		accept: make(chan *Stream, maxRemoteStreams), streams: make(map[*Stream]struct{}),
 	}
 }
@@ -92,6 +90,7 @@ func (c *Conn) serve() {
 	var wg sync.WaitGroup
 	wg.Go(c.readMain)
 	wg.Go(c.acceptLoop)
+	wg.Go(func() { c.keeper.run(c) })
 	<-c.ctx.Done()
 	c.mu.Lock()
 	c.ended = true
@@ -296,23 +295,10 @@ func (c *Conn) Stats() Stats {
 	if ended {
 		return st
 	}
-	ice := c.tr.pc.SCTP().Transport().ICETransport()
-	if pair, err := ice.GetSelectedCandidatePair(); err == nil && pair != nil {
-		st.LocalCandidateType = candidateType(pair.Local)
-		st.RemoteCandidateType = candidateType(pair.Remote)
-		st.Protocol = pair.Local.Protocol.String()
-	}
-	if p, ok := ice.GetSelectedCandidatePairStats(); ok {
-		st.RTT = time.Duration(p.CurrentRoundTripTime * float64(time.Second))
-	}
+	st.Restarts, st.Lost = c.keeper.state()
+	p := c.tr.path()
+	st.LocalCandidateType, st.RemoteCandidateType, st.Protocol, st.RTT = p.Local, p.Remote, p.Protocol, p.RTT
 	return st
-}
-
-func candidateType(c *webrtc.ICECandidate) string {
-	if c == nil {
-		return ""
-	}
-	return c.Typ.String()
 }
 
 // LogValue returns the short ids, for logs.

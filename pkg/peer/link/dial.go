@@ -77,28 +77,21 @@ func (l *Link) dialOnce(device peercrypto.ID) (a *attempt, c *Conn, mine bool, e
 
 // newOutgoing makes an attempt with fresh keys.
 func (l *Link) newOutgoing(cert peercrypto.DeviceCert, topic Topic) (*attempt, error) {
-	secret, err := peercrypto.GenerateBoxKey()
-	if err != nil {
-		return nil, err
-	}
-	shared, err := secret.SharedSecret(cert.BoxKey)
+	rd, err := newRound(0, cert, topic)
 	if err != nil {
 		return nil, err
 	}
 	r := remoteOf(cert)
 	r.Via = []peercrypto.Tag{topic.Tag}
-	return &attempt{
-		link: l, conn: peercrypto.NewID(l.cfg.Now()), remote: r, outgoing: true, via: topic.Tag,
-		keys: newSealKeys(shared, topic.EnvSalt), eph: secret.Public(), answers: make(chan wire.Envelope, 1),
-	}, nil
+	return l.newAttempt(peercrypto.NewID(l.cfg.Now()), r, rd), nil
 }
 
 // startLocked registers an attempt and runs it. l.mu is held, Run is running.
 func (l *Link) startLocked(a *attempt) {
 	a.ctx, a.cancel = context.WithCancelCause(l.ctx)
 	a.done = make(chan struct{})
-	a.waiting = l.early.takeLocked(a.device(), a.conn, l.cfg.Now())
-	a.remotes = len(a.waiting)
+	a.first.waiting = l.early.takeLocked(a.device(), a.conn, l.cfg.Now())
+	a.first.remotes = len(a.first.waiting)
 	l.attempts[a.device()] = a
 	l.byConn[a.conn] = a
 	l.wg.Go(a.run)

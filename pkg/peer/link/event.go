@@ -38,8 +38,8 @@ type Topic struct {
 	ListenOnly bool
 }
 
-// Event is one of Discovered, Gone, Connected, Disconnected, ServerUp,
-// ServerDown and DialFailed.
+// Event is one of Discovered, Gone, Connected, Disconnected, PathChanged,
+// ServerUp, ServerDown and DialFailed.
 type Event interface{ event() }
 
 // Discovered says that a device holds a topic of ours. The certificate is
@@ -67,6 +67,22 @@ type Disconnected struct {
 	Conn     *Conn
 	DeviceID peercrypto.ID
 	Reason   error
+}
+
+// PathChanged says that the network path of a connection was lost, found again,
+// or is another one now. The connection and its streams go on; what is sent
+// while the path is lost waits.
+type PathChanged struct {
+	Conn *Conn
+	Path Path
+	Lost bool // Path is the one that was lost, or zero
+}
+
+// Path is the network path of a connection.
+type Path struct {
+	Local, Remote string        // candidate types: host, srflx, prflx or relay; empty when unknown
+	Protocol      string        // udp or tcp
+	RTT           time.Duration // of the last STUN check; 0 when unknown
 }
 
 // ServerUp says that the session with the server stands. Name is the server's
@@ -97,6 +113,7 @@ func (Discovered) event()   {}
 func (Gone) event()         {}
 func (Connected) event()    {}
 func (Disconnected) event() {}
+func (PathChanged) event()  {}
 func (ServerUp) event()     {}
 func (ServerDown) event()   {}
 func (DialFailed) event()   {}
@@ -135,4 +152,6 @@ type Stats struct {
 	BytesIn, BytesOut                       uint64        // message payload on streams
 	MessagesIn, MessagesOut                 uint64
 	Streams                                 int
+	Restarts                                uint64 // how often a lost path was replaced
+	Lost                                    bool   // there is no path now
 }

@@ -28,6 +28,7 @@ type (
 		tag    peercrypto.Tag
 	}
 	connKey   struct{ *Conn }
+	pathKey   struct{ *Conn }
 	dialKey   struct{ device peercrypto.ID }
 	serverKey struct{}
 )
@@ -46,6 +47,8 @@ func keyOf(e Event) any {
 		return connKey{e.Conn}
 	case Disconnected:
 		return connKey{e.Conn}
+	case PathChanged:
+		return pathKey{e.Conn}
 	case DialFailed:
 		return dialKey{e.DeviceID}
 	default:
@@ -61,6 +64,7 @@ func (q *eventQueue) push(e Event) {
 	old, waiting := q.wait[key]
 	switch e := e.(type) {
 	case Disconnected:
+		delete(q.wait, pathKey{e.Conn})
 		if _, unseen := old.(Connected); unseen {
 			delete(q.wait, key)
 			return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	piontransport "github.com/pion/transport/v4"
 	"github.com/pion/webrtc/v4"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -45,12 +46,12 @@ func (l *Link) DialRaw(ctx context.Context, device peercrypto.ID) (*Raw, error) 
 	a.ctx, a.cancel = context.WithCancelCause(l.ctx)
 	l.byConn[a.conn] = a
 	l.mu.Unlock()
-	api, err := newAPI(true, ICEAll)
+	api, socks, err := newAPI(l.cfg)
 	if err != nil {
 		return nil, err
 	}
 	tr, err := newTransport(transportConfig{
-		api: api, policy: webrtc.ICETransportPolicyAll, mainLabel: string(a.conn) + "-data", offerer: true, fail: a.cancel,
+		api: api, sockets: socks, policy: webrtc.ICETransportPolicyAll, mainLabel: string(a.conn) + "-data", offerer: true, fail: a.cancel,
 	})
 	if err != nil {
 		return nil, err
@@ -188,4 +189,52 @@ func testSDP(fp string, more ...string) string {
 		s += m + "\r\n"
 	}
 	return s
+}
+
+// Hurry gives cfg short times and, unless nil, another network: lost after
+// disconnected, all else in proportion.
+func Hurry(cfg *Config, disconnected time.Duration, n func() (piontransport.Net, error)) {
+	cfg.timing = timing{
+		disconnected: disconnected, keepalive: 100 * time.Millisecond, try: time.Second, gone: time.Second,
+		poll: 20 * time.Millisecond, probe: time.Second, urgent: 100 * time.Millisecond, connect: 3 * time.Second, net: n,
+	}
+}
+
+// LocalSDP is what this side told the peer last.
+func (c *Conn) LocalSDP() string { return c.tr.public(c.tr.pc.LocalDescription().SDP) }
+
+// Restart makes the connection replace its path.
+func (c *Conn) Restart() {
+	c.keeper.mu.Lock()
+	c.keeper.forced = true
+	c.keeper.mu.Unlock()
+	c.keeper.retry()
+}
+
+// ForgeRestart makes the envelope of a restart's offer for a connection, as the
+// device of id would send it; mutate changes it before it is signed.
+func (l *Link) ForgeRestart(c *Conn, id peercrypto.Identity, target peercrypto.DeviceCert, via peercrypto.Tag, mutate func(*Offer)) (*wire.Signal, error) {
+	cert, err := id.Cert(time.Now(), time.Hour)
+	if err != nil {
+		return nil, err
+	}
+	rd, err := newRound(1, target, Topic{Tag: via})
+	if err != nil {
+		return nil, err
+	}
+	o := offer{
+		V: 2, Kind: wire.KindOffer, Conn: c.keeper.a.conn, FromDevice: cert.DeviceID, ToDevice: target.DeviceID,
+		FromUser: cert.UserID, ToUser: target.UserID, FP: c.tr.fp, SDP: c.tr.pc.LocalDescription().SDP, Gen: 1,
+		Time: time.Now().UnixMilli(), Nonce: peercrypto.NewNonce(), Eph: rd.eph, Cert: cert,
+	}
+	mutate(&o)
+	plain, err := o.sign(id.Device)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := rd.keys.seal(rd.context(cert.DeviceID, target.DeviceID, o.Conn, dirOfferer, wire.KindOffer), plain)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Signal{Kind: wire.KindOffer, From: cert.DeviceID, Via: via, Conn: o.Conn, Env: wire.NewEnvelope(&rd.eph, sealed)}, nil
 }

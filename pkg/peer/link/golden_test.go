@@ -3,9 +3,11 @@ package link
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +38,11 @@ type golden struct {
 	Answer           string `json:"answer"`
 	AnswerSigned     string `json:"answerSigned"`
 	AnswerAAD        string `json:"answerAAD"`
+	RestartOffer     string `json:"restartOffer"`  // generation 1
+	RestartSigned    string `json:"restartSigned"` // of it
+	RestartAnswer    string `json:"restartAnswer"`
+	RestartAsk       string `json:"restartAsk"`    // by the answerer, its generation 3
+	RestartDisown    string `json:"restartDisown"` // the answer to an offer for no connection
 	Candidate        string `json:"candidate"`
 	CandidateAAD     string `json:"candidateAAD"`
 	CandidateSameAAD string `json:"candidateSameUserAAD"` // via ""
@@ -171,6 +178,12 @@ func (w goldenWorld) values(t *testing.T) golden {
 	g.OfferAAD = string(w.offerCtx.aad())
 	g.Answer = must(w.answer.sign(w.b.id.Device))
 	g.AnswerSigned = must(w.answer.signedBytes())
+	again, yes, ask, no := w.offer, w.answer, w.answer, w.answer
+	again.Gen, yes.Gen, no.Gen, ask.Gen = 1, 1, 1, 3
+	ask.Kind, ask.SDP, no.SDP, no.FP = wire.KindOffer, "", "", ""
+	g.RestartOffer, g.RestartSigned = must(again.sign(w.a.id.Device)), must(again.signedBytes())
+	g.RestartAnswer, g.RestartAsk = must(yes.sign(w.b.id.Device)), must(ask.sign(w.b.id.Device))
+	g.RestartDisown = must(no.sign(w.b.id.Device))
 	back := w.offerCtx
 	back.Dir, back.Kind, back.From, back.To = dirAnswerer, wire.KindAnswer, w.offerCtx.To, w.offerCtx.From
 	g.AnswerAAD = string(back.aad())
@@ -252,6 +265,20 @@ func TestGolden(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	answered := expectation{
+		kind: wire.KindAnswer, conn: w.offer.Conn, from: w.offer.ToDevice, toDevice: w.offer.FromDevice, toUser: w.offer.FromUser,
+		eph: w.offer.Eph, gen: 1, now: time.UnixMilli(goldenTime + 1000), dialled: &w.b.self.cert,
+	}
+	for _, text := range []string{want.RestartAnswer, want.RestartDisown} {
+		if _, err := parseOffer([]byte(text), answered); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, text := range []string{want.Answer, strings.Replace(want.RestartAnswer, `"gen":1`, `"gen":0`, 1)} {
+		if _, err := parseOffer([]byte(text), answered); !errors.Is(err, ErrOffer) {
+			t.Fatalf("answer of another generation: %v", err)
+		}
 	}
 	var f auth2
 	if err := parseFrame([]byte(want.Auth2B), "auth2", &f); err != nil {

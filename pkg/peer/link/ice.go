@@ -3,13 +3,13 @@ package link
 import (
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	pionice "github.com/pion/ice/v4"
 	"github.com/pion/logging"
-	piontransport "github.com/pion/transport/v4"
-	"github.com/pion/transport/v4/stdnet"
 	"github.com/pion/webrtc/v4"
 
 	"github.com/peersignal/peersignal/pkg/wire"
@@ -19,42 +19,43 @@ import (
 // needs for 300 Mbit/s.
 const sctpBuffer = 4 << 20
 
-// newAPI makes the WebRTC stack for one connection, so that the interfaces of
-// this moment are used.
-func newAPI(loopback bool, policy ICETransport) (*webrtc.API, error) {
-	std, err := stdnet.NewNet()
+// rtoMax bounds the wait of SCTP between two attempts to send what was not
+// confirmed. Its default of 60 s would let a path that is there again stay idle
+// for as long as it was away.
+const rtoMax = 4 * time.Second
+
+// newAPI makes the WebRTC stack for one connection, and its sockets.
+func newAPI(cfg Config) (*webrtc.API, *sockets, error) {
+	n, err := cfg.timing.net()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	socks := newSockets(n)
 	var s webrtc.SettingEngine
 	s.DetachDataChannels()
-	s.SetNet(bigBuffers{std})
+	s.SetNet(socks)
 	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
 	s.SetICEMulticastDNSMode(pionice.MulticastDNSModeDisabled)
-	s.SetIncludeLoopbackCandidate(loopback)
+	s.SetIncludeLoopbackCandidate(cfg.AllowLoopback)
+	if keep := cfg.FilterAddress; keep != nil {
+		s.SetIPFilter(func(ip net.IP) bool {
+			addr, ok := netip.AddrFromSlice(ip)
+			return ok && keep(addr.Unmap())
+		})
+	}
 	s.SetSCTPMaxReceiveBufferSize(sctpBuffer)
-	if policy == ICERelay {
+	s.SetSCTPRTOMax(rtoMax)
+	// The stack never gives a path up (0): the keeper of the connection does,
+	// and the attempt does as long as there is none.
+	s.SetICETimeouts(cfg.timing.disconnected, 0, cfg.timing.keepalive)
+	if cfg.ICETransport == ICERelay {
 		s.SetRelayAcceptanceMinWait(0) // nothing better will come
 	}
 	// The stack's own log names addresses.
 	s.LoggerFactory = &logging.DefaultLoggerFactory{
 		Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled, ScopeLevels: map[string]logging.LogLevel{},
 	}
-	return webrtc.NewAPI(webrtc.WithSettingEngine(s)), nil
-}
-
-// bigBuffers asks for large buffers on each UDP socket: with the usual 208 KiB
-// a burst of one connection loses packets. The kernel may grant less
-// (net.core.rmem_max).
-type bigBuffers struct{ *stdnet.Net }
-
-func (b bigBuffers) ListenUDP(network string, addr *net.UDPAddr) (piontransport.UDPConn, error) {
-	c, err := b.Net.ListenUDP(network, addr)
-	if err == nil {
-		_ = c.SetReadBuffer(socketBufferBytes)
-		_ = c.SetWriteBuffer(socketBufferBytes)
-	}
-	return c, err
+	return webrtc.NewAPI(webrtc.WithSettingEngine(s)), socks, nil
 }
 
 // iceServers converts what the server and the configuration name, without what

@@ -19,50 +19,55 @@ func (l *Link) onSignal(m *wire.Signal) {
 	case wire.KindOffer:
 		l.onOffer(m)
 	case wire.KindAnswer:
-		a := l.attemptOf(m)
-		if a == nil || !a.outgoing {
+		rd := l.expectingAnswer(m)
+		if rd == nil {
 			l.refused.add("answer without offer")
 			return
 		}
 		select {
-		case a.answers <- m.Env:
+		case rd.answers <- m.Env:
 		default:
 			l.refused.add("second answer")
 		}
 	case wire.KindCandidate:
-		if a := l.attemptOrKeep(m); a != nil {
-			a.candidate(m.Env)
+		if a, connected := l.attemptOrKeep(m); a != nil {
+			a.candidate(m.Env, connected)
 		}
 	}
 }
 
-// attemptOrKeep returns the attempt of a candidate, or keeps the candidate
-// until its offer was verified.
-func (l *Link) attemptOrKeep(m *wire.Signal) *attempt {
+// attemptOrKeep returns the attempt of a candidate, and whether it is a
+// connection by now, or keeps the candidate until its offer was verified.
+func (l *Link) attemptOrKeep(m *wire.Signal) (a *attempt, connected bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.byConn[m.Conn]
+	a = l.byConn[m.Conn]
 	switch {
-	case a != nil && a.device() == m.From && a.via == m.Via:
-		return a
+	case a != nil && a.device() == m.From:
+		return a, a.result != nil
 	case a != nil:
 		l.refused.add("candidate of another device")
 	case !l.early.addLocked(m.From, m.Conn, m.Env, l.cfg.Now()):
 		l.refused.add("candidates over the limit")
 	}
-	return nil
+	return nil, false
 }
 
-// attemptOf returns the attempt that an envelope belongs to: same connection,
-// same device, same topic.
-func (l *Link) attemptOf(m *wire.Signal) *attempt {
+// expectingAnswer returns the round of ours that an answer is for: same
+// connection, same device, same topic.
+func (l *Link) expectingAnswer(m *wire.Signal) *round {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	a := l.byConn[m.Conn]
-	if a == nil || a.device() != m.From || a.via != m.Via {
+	l.mu.Unlock()
+	if a == nil || a.device() != m.From {
 		return nil
 	}
-	return a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if rd := a.expecting; rd != nil && rd.ours && rd.via == m.Via {
+		return rd
+	}
+	return nil
 }
 
 // onOffer verifies an offer in a goroutine of its own, a bounded number at once.
@@ -111,6 +116,9 @@ func offerReason(err error) string {
 		{ErrEnvelope, "offer envelope"},
 		{ErrUnknownDevice, "offer over a foreign topic"},
 		{ErrBusy, "offers over the limit"},
+		{errNoConn, "restart of a connection that is not there"},
+		{ErrFingerprintMismatch, "restart with another certificate"},
+		{ErrWrongUser, "restart by another user"},
 	} {
 		if errors.Is(err, r.err) {
 			return r.name
@@ -122,23 +130,28 @@ func offerReason(err error) string {
 // considerOffer verifies an offer completely, and only then starts an attempt:
 // until here nothing was allocated and no address of ours was disclosed.
 func (l *Link) considerOffer(m *wire.Signal, arrival uint64) error {
-	a, err := l.openOffer(m)
+	rd, err := l.openOffer(m)
 	if err != nil {
 		return err
 	}
-	if err := l.admit(l.runContext(), a.remote); err != nil {
+	if rd.gen > 0 {
+		return l.considerRestart(m, rd)
+	}
+	remote := rd.offer.remote(m.Via)
+	if err := l.admit(l.runContext(), remote); err != nil {
 		return err
 	}
 	// Remembered after Admit: strangers cannot fill the memory.
 	if err := l.seen.add(m.From, m.Conn, l.cfg.Now()); err != nil {
 		return err
 	}
+	a := l.newAttempt(m.Conn, remote, rd)
 	a.arrival = arrival
 	return l.startIncoming(a)
 }
 
 // openOffer opens and verifies the envelope of an offer.
-func (l *Link) openOffer(m *wire.Signal) (*attempt, error) {
+func (l *Link) openOffer(m *wire.Signal) (*round, error) {
 	topic, err := l.topicOf(m.Via)
 	if err != nil {
 		return nil, err
@@ -151,11 +164,8 @@ func (l *Link) openOffer(m *wire.Signal) (*attempt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening offer: %w: %w", ErrEnvelope, err)
 	}
-	a := &attempt{
-		link: l, conn: m.Conn, remote: Remote{DeviceID: m.From}, via: m.Via,
-		keys: newSealKeys(shared, topic.EnvSalt), eph: eph, answers: make(chan wire.Envelope, 1),
-	}
-	plain, err := a.keys.open(a.context(dirOfferer, wire.KindOffer), m.Env)
+	rd := &round{via: m.Via, keys: newSealKeys(shared, topic.EnvSalt), eph: eph}
+	plain, err := rd.keys.open(rd.context(l.device, m.From, m.Conn, dirOfferer, wire.KindOffer), m.Env)
 	if err != nil {
 		return nil, err
 	}
@@ -163,11 +173,11 @@ func (l *Link) openOffer(m *wire.Signal) (*attempt, error) {
 	if m.SameUser() {
 		want.sameUser = &l.userKey
 	}
-	if a.offer, err = parseOffer(plain, want); err != nil {
+	if rd.offer, err = parseOffer(plain, want); err != nil {
 		return nil, err
 	}
-	a.remote = a.offer.remote(m.Via)
-	return a, nil
+	rd.gen = rd.offer.Gen
+	return rd, nil
 }
 
 // topicOf returns the topic of a tag that we hold; the zero tag means a device

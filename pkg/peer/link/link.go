@@ -28,8 +28,11 @@ type Link struct {
 	refused refusals
 	inbound chan struct{} // holds a token for each offer that is looked at
 	redial  chan struct{} // signalled by Reconnect
+	urgent  chan struct{} // signalled when a session is wanted more than usual
+	network chan struct{} // signalled by NetworkChanged
 	changed chan struct{} // signalled when the topics changed
 	started atomic.Bool
+	lost    atomic.Int64 // connections without a path
 
 	mu       sync.Mutex
 	ctx      context.Context // of Run; nil before, ended after
@@ -94,6 +97,7 @@ func New(cfg Config) (*Link, error) {
 		client: httpClient(cfg.TLS), events: make(chan Event), queue: newEventQueue(),
 		seen: newReplayCache(), ids: newUserIDs(2), inbound: make(chan struct{}, MaxInbound),
 		redial: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		urgent: make(chan struct{}, 1), network: make(chan struct{}, 1),
 		peers: newPresence(), topics: make(map[peercrypto.Tag]Topic),
 		attempts: make(map[peercrypto.ID]*attempt), conns: make(map[peercrypto.ID]*Conn),
 		byConn: make(map[peercrypto.ID]*attempt), early: newEarlyCandidates(),
@@ -117,6 +121,7 @@ func (l *Link) Run(ctx context.Context) error {
 	l.ctx = runCtx
 	l.mu.Unlock()
 	l.wg.Go(func() { l.supervise(runCtx) })
+	l.wg.Go(func() { l.watchNetwork(runCtx) })
 	l.wg.Go(func() { l.queue.pump(runCtx, l.events) })
 	<-runCtx.Done()
 	l.wg.Wait()
@@ -196,6 +201,7 @@ func (l *Link) SetTopics(topics []Topic) {
 		}
 	}
 	l.topics, l.order = set, order
+	l.wakeAllLocked()
 	signal(l.changed)
 }
 

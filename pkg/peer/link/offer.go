@@ -14,8 +14,12 @@ import (
 // candidates has about 8 KiB.
 const maxSDP = 24 << 10
 
+// maxGeneration is more restarts than a connection can have.
+const maxGeneration = 1 << 32
+
 // offer is the content of a sealed offer or answer: who wants to speak with
-// whom, over which certificate. Layout: docs/formats.md, "Envelopes".
+// whom, over which certificate. Layout: docs/formats.md, "Envelopes" and
+// "Restarts".
 type offer struct {
 	V          int                     `json:"v"` // 2
 	Kind       wire.Kind               `json:"kind"`
@@ -26,7 +30,8 @@ type offer struct {
 	ToUser     peercrypto.ID           `json:"toUser"`
 	FP         string                  `json:"fp"` // lower-case hex SHA-256 of the DTLS certificate
 	SDP        string                  `json:"sdp"`
-	Time       int64                   `json:"time"` // unix milliseconds
+	Gen        uint64                  `json:"gen,omitzero"` // of a restart; the first offer has none
+	Time       int64                   `json:"time"`         // unix milliseconds
 	Nonce      peercrypto.Nonce        `json:"nonce"`
 	Eph        peercrypto.BoxPublicKey `json:"eph"` // the offer's, in the answer too
 	Cert       peercrypto.DeviceCert   `json:"cert"`
@@ -74,6 +79,7 @@ type expectation struct {
 	from             peercrypto.ID // as stamped by the server
 	toDevice, toUser peercrypto.ID // this device and user
 	eph              peercrypto.BoxPublicKey
+	gen              uint64                 // of an answer; an offer may have any
 	sameUser         *peercrypto.PublicKey  // via "": the sender's user key has to be this one
 	dialled          *peercrypto.DeviceCert // for an answer: whom the offer was for
 	now              time.Time
@@ -94,6 +100,9 @@ func parseOffer(plain []byte, want expectation) (offer, error) {
 func (o offer) verify(want expectation) error {
 	if o.V != 2 || o.Kind != want.kind || o.Conn != want.conn || o.Eph != want.eph {
 		return fmt.Errorf("%w: version, kind, connection or ephemeral key differ from the envelope", ErrOffer)
+	}
+	if o.Gen > maxGeneration || o.Kind == wire.KindAnswer && o.Gen != want.gen {
+		return fmt.Errorf("%w: generation is not the one that is answered, or too high", ErrOffer)
 	}
 	if o.FromDevice != want.from || o.ToDevice != want.toDevice || o.ToUser != want.toUser {
 		return fmt.Errorf("%w: not from this sender to this device and user", ErrOffer)

@@ -247,25 +247,36 @@ func TestStreamEndsAreTold(t *testing.T) {
 // turnServer starts a TURN server on loopback and returns its URL.
 func turnServer(t *testing.T) wire.ICEServer {
 	t.Helper()
+	_, server := stoppableTURN(t)
+	return server
+}
+
+// stoppableTURN is turnServer with a function that ends it.
+func stoppableTURN(t *testing.T) (stop func(), server wire.ICEServer) {
+	t.Helper()
 	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	ln, err := net.Listen("tcp4", pc.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	relays := &pionturn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}
 	s, err := pionturn.NewServer(pionturn.ServerConfig{
 		Realm: "test",
 		AuthHandler: func(user, realm string, _ net.Addr) ([]byte, bool) {
 			return pionturn.GenerateAuthKey(user, realm, "secret"), user == "user"
 		},
-		PacketConnConfigs: []pionturn.PacketConnConfig{{
-			PacketConn:            pc,
-			RelayAddressGenerator: &pionturn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"},
-		}},
+		PacketConnConfigs: []pionturn.PacketConnConfig{{PacketConn: pc, RelayAddressGenerator: relays}},
+		ListenerConfigs:   []pionturn.ListenerConfig{{Listener: ln, RelayAddressGenerator: relays}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
-	return wire.ICEServer{URLs: []string{"turn:" + pc.LocalAddr().String() + "?transport=udp"}, Username: "user", Credential: "secret"}
+	stop = sync.OnceFunc(func() { _ = s.Close() })
+	t.Cleanup(stop)
+	return stop, wire.ICEServer{URLs: []string{"turn:" + pc.LocalAddr().String() + "?transport=udp"}, Username: "user", Credential: "secret"}
 }
 
 func TestRelayOnly(t *testing.T) {

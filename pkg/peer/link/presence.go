@@ -102,6 +102,9 @@ func (l *Link) onPresent(m *wire.Present) {
 			l.refused.add("presence over the limit")
 			continue
 		}
+		if conn := l.conns[c.DeviceID]; conn != nil {
+			conn.keeper.retry()
+		}
 		r := remoteOf(c)
 		r.Via = []peercrypto.Tag{m.Tag}
 		l.queue.push(Discovered{Remote: r, Tag: m.Tag})
@@ -109,6 +112,7 @@ func (l *Link) onPresent(m *wire.Present) {
 	for _, id := range m.Leave {
 		if l.peers.leave(m.Tag, id) {
 			l.queue.push(Gone{DeviceID: id, Tag: m.Tag})
+			l.wakeLocked(id)
 		}
 		if l.peers.devices[id] == nil {
 			l.restartedLocked(id)
@@ -141,6 +145,7 @@ func (l *Link) replaceTopicLocked(tag peercrypto.Tag, certs []peercrypto.DeviceC
 	for id := range l.peers.topics[tag] {
 		if _, ok := still[id]; !ok && l.peers.leave(tag, id) {
 			l.queue.push(Gone{DeviceID: id, Tag: tag})
+			l.wakeLocked(id)
 		}
 	}
 }

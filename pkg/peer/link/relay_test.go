@@ -228,6 +228,16 @@ func (r *relay) inject(to peercrypto.ID, m *wire.Signal) {
 	s.send(m)
 }
 
+// push sends every session other ICE servers.
+func (r *relay) push(servers []wire.ICEServer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ice = servers
+	for _, s := range r.sessions {
+		s.send(&wire.ICE{Servers: servers, Expires: time.Now().Add(time.Hour).UnixMilli()})
+	}
+}
+
 // dropAll cuts every session.
 func (r *relay) dropAll() {
 	r.mu.Lock()

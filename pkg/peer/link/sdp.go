@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/pion/webrtc/v4"
@@ -115,36 +113,4 @@ func parseFingerprint(v string) (string, error) {
 		return "", fmt.Errorf("%w: not hexadecimal", ErrFingerprint)
 	}
 	return hex.EncodeToString(b), nil
-}
-
-// usableCandidate reports whether a remote candidate ("candidate:…" or without
-// that prefix) may be handed to the WebRTC stack. Refused are names (also
-// .local: nothing is looked up on behalf of a peer), TCP, unspecified,
-// multicast, broadcast and (unless loopback) loopback addresses, and port 0.
-func usableCandidate(text string, loopback bool) bool {
-	f := strings.Fields(strings.TrimPrefix(text, "candidate:"))
-	if len(text) > maxCandidateText || len(f) < 8 || f[6] != "typ" {
-		return false
-	}
-	if !strings.EqualFold(f[2], "udp") {
-		return false
-	}
-	switch f[7] {
-	case "host", "srflx", "prflx", "relay":
-	default:
-		return false
-	}
-	port, err := strconv.ParseUint(f[5], 10, 16)
-	if err != nil || port == 0 {
-		return false
-	}
-	ip, err := netip.ParseAddr(f[4])
-	if err != nil || ip.Zone() != "" {
-		return false
-	}
-	ip = ip.Unmap()
-	if ip.IsLoopback() {
-		return loopback
-	}
-	return !ip.IsUnspecified() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255}) && (ip.Is6() || ip.As4()[0] != 0)
 }

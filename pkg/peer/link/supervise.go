@@ -67,46 +67,64 @@ func (l *Link) supervise(ctx context.Context) {
 		if l.cfg.Now().Sub(began) >= stableSession {
 			failures = 0
 		}
-		wait := l.retryDelay(err, failures)
+		if errors.Is(err, errNetworkChanged) {
+			failures = 0
+		}
+		least, wait := l.retryDelay(err, failures)
 		failures++
 		l.down(err, wait)
-		if !l.sleep(ctx, wait) {
+		if !l.sleep(ctx, least, wait) {
 			return
 		}
 	}
 }
 
-// sleep waits, for good if d is negative, and is cut short by Reconnect.
-func (l *Link) sleep(ctx context.Context, d time.Duration) bool {
+// sleep waits, for good if d is negative. Reconnect cuts it short, and so does
+// an urgent need, but not below least.
+func (l *Link) sleep(ctx context.Context, least, d time.Duration) bool {
 	var over <-chan time.Time
 	if d >= 0 {
 		t := time.NewTimer(d)
 		defer t.Stop()
 		over = t.C
 	}
-	select {
-	case <-over:
-	case <-l.redial:
-	case <-ctx.Done():
-		return false
+	until := time.Now().Add(least)
+	for {
+		select {
+		case <-over:
+			return true
+		case <-l.redial:
+			return true
+		case <-l.urgent:
+			if d < 0 {
+				continue
+			}
+			t := time.NewTimer(time.Until(until))
+			defer t.Stop()
+			over = t.C
+		case <-ctx.Done():
+			return false
+		}
 	}
-	return true
 }
 
 // errRenew ends a session whose certificate is about to expire.
 var errRenew = errors.New("renewing the device certificate")
 
 // retryDelay is full jitter over an interval that doubles with each failure,
-// after what the server asked for. A negative delay means not to come back.
-func (l *Link) retryDelay(err error, failures int) time.Duration {
-	if errors.Is(err, errRenew) {
-		return 0
+// after what the server asked for, which is the least. While connections have
+// no path the interval stays short. A negative delay means not to come back.
+func (l *Link) retryDelay(err error, failures int) (least, wait time.Duration) {
+	if errors.Is(err, errRenew) || errors.Is(err, errNetworkChanged) {
+		return 0, 0
 	}
 	most := l.cfg.ReconnectMax
 	if failures < 16 {
 		most = min(most, l.cfg.ReconnectMin<<failures)
 	}
-	var least time.Duration
+	if l.lost.Load() > 0 {
+		most = min(most, l.cfg.timing.urgent)
+	}
 	var refused *RefusedError
 	var notice *noticeError
 	switch {
@@ -118,20 +136,21 @@ func (l *Link) retryDelay(err error, failures int) time.Duration {
 		}
 	case errors.As(err, &notice):
 		if notice.code == wire.CodeReplaced {
-			return -1
+			return 0, -1
 		}
 		least = notice.retryAfter
 	default:
 		if status := websocket.CloseStatus(err); status >= 4000 {
 			again, after := wire.CloseCode(status).Reconnect()
 			if !again {
-				return -1
+				return 0, -1
 			}
 			least = after
 		}
 	}
 	const longest = time.Hour // whatever the server says
-	return min(least, longest) + rand.N(most+1)
+	least = min(least, longest)
+	return least, least + rand.N(most+1)
 }
 
 // noticeError is the server's reason for closing a session.
@@ -157,7 +176,7 @@ func (l *Link) connect(ctx context.Context) error {
 			return err
 		}
 		s, err := openSession(ctx, name, wsURL, login{
-			device: l.cfg.Identity.Device, cert: cert, client: l.client, now: l.cfg.Now,
+			device: l.cfg.Identity.Device, cert: cert, client: l.client, now: l.cfg.Now, probe: l.cfg.timing.probe,
 		})
 		var refused *RefusedError
 		if errors.As(err, &refused) && refused.Code == wire.CodeUseName {
@@ -239,6 +258,7 @@ func (l *Link) up(s *session) {
 		since: l.cfg.Now(), lastError: l.server.lastError,
 	}
 	l.ice = newICEState(s.ready.ICE, s.ready.ICEExpires)
+	l.wakeAllLocked()
 	l.queue.push(ServerUp{Name: s.name, Session: l.server.session})
 	l.cfg.Logger.Info("signaling session is up", "server", s.name)
 }
@@ -254,6 +274,7 @@ func (l *Link) down(err error, retry time.Duration) {
 	}
 	l.server.lastError = err.Error()
 	l.peers = newPresence()
+	l.wakeAllLocked()
 	l.queue.push(ServerDown{Err: err, Retry: retry})
 	l.cfg.Logger.Warn("no signaling session", "err", err, "retry", retry)
 }

@@ -28,17 +28,21 @@ const streamPrefix = "s:"
 // opening of its channels. What happens to it ends the context through fail.
 type transport struct {
 	pc        *webrtc.PeerConnection
+	sockets   *sockets
 	fp        string // of the own certificate
 	mainLabel string
 	offerer   bool
+	hide      bool
 	fail      context.CancelCauseFunc
 
 	main     chan *channel // the main channel, once open; capacity 1
 	incoming chan *channel // streams that the peer opened; capacity maxRemoteStreams
 	local    chan webrtc.ICECandidateInit
-	gathered chan struct{} // closed when there are no more local candidates
+	changed  func() // called when the path may have changed; must not block
 
 	mu       sync.Mutex
+	gathered chan struct{} // closed when there are no more local candidates for now
+	finished bool          // gathered is closed
 	hasMain  bool
 	verified bool // the peer's proof was good: it may open streams
 	remote   int  // streams of the peer that have not ended
@@ -53,11 +57,14 @@ type channel struct {
 
 type transportConfig struct {
 	api       *webrtc.API
+	sockets   *sockets // of api
 	servers   []webrtc.ICEServer
 	policy    webrtc.ICETransportPolicy
 	mainLabel string
 	offerer   bool
+	hide      bool // local addresses, from the peer
 	fail      context.CancelCauseFunc
+	changed   func() // when the path may have changed; must not block; may be nil
 }
 
 func newTransport(cfg transportConfig) (*transport, error) {
@@ -84,9 +91,12 @@ func newTransport(cfg transportConfig) (*transport, error) {
 		return nil, fmt.Errorf("making PeerConnection: %w", err)
 	}
 	t := &transport{
-		pc: pc, fp: fp, mainLabel: cfg.mainLabel, offerer: cfg.offerer, fail: cfg.fail,
+		pc: pc, sockets: cfg.sockets, fp: fp, mainLabel: cfg.mainLabel, offerer: cfg.offerer, hide: cfg.hide, fail: cfg.fail, changed: cfg.changed,
 		main: make(chan *channel, 1), incoming: make(chan *channel, maxRemoteStreams),
 		local: make(chan webrtc.ICECandidateInit, MaxCandidates), gathered: make(chan struct{}),
+	}
+	if t.changed == nil {
+		t.changed = func() {}
 	}
 	t.watch()
 	if cfg.offerer {
@@ -109,10 +119,16 @@ func (t *transport) watch() {
 		default:
 		}
 	})
-	var once sync.Once
+	t.pc.OnICEConnectionStateChange(func(webrtc.ICEConnectionState) { t.changed() })
+	t.pc.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(func(*webrtc.ICECandidatePair) { t.changed() })
 	t.pc.OnICECandidate(func(c *webrtc.ICECandidate) {
 		if c == nil {
-			once.Do(func() { close(t.gathered) })
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if !t.finished {
+				t.finished = true
+				close(t.gathered)
+			}
 			return
 		}
 		select {
@@ -192,7 +208,7 @@ func (t *transport) describe(ctx context.Context) (string, error) {
 	var d webrtc.SessionDescription
 	var err error
 	if t.offerer {
-		d, err = t.pc.CreateOffer(nil)
+		d, err = t.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: t.pc.CurrentRemoteDescription() != nil})
 	} else {
 		d, err = t.pc.CreateAnswer(nil)
 	}
@@ -202,19 +218,87 @@ func (t *transport) describe(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("describing session: %w", err)
 	}
+	t.mu.Lock()
+	gathered := t.gathered
+	t.mu.Unlock()
 	timer := time.NewTimer(gatherGrace)
 	defer timer.Stop()
 	select {
-	case <-t.gathered:
+	case <-gathered:
 	case <-timer.C:
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
-	return t.pc.LocalDescription().SDP, nil
+	return t.public(t.pc.LocalDescription().SDP), nil
+}
+
+// public is a description or candidate as the peer may see it.
+func (t *transport) public(text string) string {
+	if t.hide {
+		return hideRelated(text)
+	}
+	return text
+}
+
+// renew prepares another round: the next description has candidates of the
+// interfaces and servers of now. The offerer's path in use ends when it is
+// described, the answerer's when the offer is applied.
+func (t *transport) renew(servers []webrtc.ICEServer, policy webrtc.ICETransportPolicy) error {
+	if t.pc.SignalingState() == webrtc.SignalingStateHaveLocalOffer {
+		// The offer was never answered, and the stack can't take it back. The
+		// answer to the one before makes it forget; its candidates lead nowhere
+		// and are dropped with the next description.
+		err := t.pc.SetRemoteDescription(webrtc.SessionDescription{
+			Type: webrtc.SDPTypeAnswer, SDP: t.pc.CurrentRemoteDescription().SDP,
+		})
+		if err != nil {
+			return fmt.Errorf("taking an offer back: %w", err)
+		}
+	}
+	err := t.pc.SetConfiguration(webrtc.Configuration{ICEServers: servers, ICETransportPolicy: policy})
+	if err != nil {
+		return fmt.Errorf("using new ICE servers: %w", err)
+	}
+	t.mu.Lock()
+	t.gathered, t.finished = make(chan struct{}), false
+	t.mu.Unlock()
+	for {
+		select {
+		case <-t.local:
+		default:
+			return nil
+		}
+	}
+}
+
+// selected returns the pair of candidates that is used, nil if there is none.
+func (t *transport) selected() *webrtc.ICECandidatePair {
+	pair, err := t.pc.SCTP().Transport().ICETransport().GetSelectedCandidatePair()
+	if err != nil {
+		return nil
+	}
+	return pair
+}
+
+// up reports whether there is a path and it has shown signs of life.
+func (t *transport) up() bool {
+	switch t.pc.ICEConnectionState() {
+	case webrtc.ICEConnectionStateConnected, webrtc.ICEConnectionStateCompleted:
+		// A restart takes the pair away before the state is told.
+		return t.selected() != nil
+	default:
+		return false
+	}
+}
+
+// closed reports whether there will be no path any more.
+func (t *transport) closed() bool {
+	return t.pc.ICEConnectionState() == webrtc.ICEConnectionStateClosed
 }
 
 // trickle calls send for each local candidate that is not in sdp already, until
-// there are no more.
+// ctx ends. It does not stop when there are no more for now: the end of an
+// earlier round may be told late.
 func (t *transport) trickle(ctx context.Context, sdp string, send func(candidate)) {
 	for {
 		var c webrtc.ICECandidateInit
@@ -222,17 +306,11 @@ func (t *transport) trickle(ctx context.Context, sdp string, send func(candidate
 		case c = <-t.local:
 		case <-ctx.Done():
 			return
-		case <-t.gathered:
-			select {
-			case c = <-t.local:
-			default:
-				return
-			}
 		}
-		if strings.Contains(sdp, c.Candidate) {
+		out := candidate{Candidate: t.public(c.Candidate)}
+		if strings.Contains(sdp, out.Candidate) {
 			continue
 		}
-		out := candidate{Candidate: c.Candidate}
 		if c.SDPMid != nil {
 			out.Mid = *c.SDPMid
 		}
@@ -280,7 +358,9 @@ func (t *transport) remoteFP(main *channel) (string, error) {
 // close ends the PeerConnection and waits for its goroutines. It must not be
 // called from a callback.
 func (t *transport) close() {
+	hurry := time.AfterFunc(closeGrace, t.sockets.close)
 	_ = t.pc.GracefulClose()
+	hurry.Stop()
 }
 
 // mainChannel is the main channel as the handshake wants it.

@@ -76,6 +76,12 @@ func TestUsableCandidate(t *testing.T) {
 		"candidate:1 1 udp 1 224.0.0.1 5000 typ host":                                          false,
 		"candidate:1 1 udp 1 ff02::1 5000 typ host":                                            false,
 		"candidate:1 1 udp 1 255.255.255.255 5000 typ host":                                    false,
+		"candidate:1 1 udp 1 240.0.0.1 5000 typ host":                                          false,
+		"candidate:1 1 udp 1 64:ff9b::127.0.0.1 5000 typ host":                                 false,
+		"candidate:1 1 udp 1 64:ff9b::192.0.2.1 5000 typ host":                                 true,
+		"candidate:1 1 udp 1 2002:7f00:1:: 5000 typ host":                                      false,
+		"candidate:1 1 udp 1 2002:c000:201:: 5000 typ host":                                    true,
+		"candidate:1 1 udp 1 ::127.0.0.1 5000 typ host":                                        false,
 		"candidate:1 1 udp 1 192.0.2.1 0 typ host":                                             false,
 		"candidate:1 1 udp 1 192.0.2.1 65536 typ host":                                         false,
 		"candidate:1 1 udp 1 192.0.2.1 -1 typ host":                                            false,
@@ -220,7 +226,7 @@ func TestRetryDelay(t *testing.T) {
 		"absurd":           {&RefusedError{Code: wire.CodeServerFull, RetryAfter: math.MaxInt64}, 0, time.Hour, time.Hour + time.Second},
 	} {
 		for range 50 {
-			if d := l.retryDelay(c.err, c.failures); d < c.least || d > c.most {
+			if _, d := l.retryDelay(c.err, c.failures); d < c.least || d > c.most {
 				t.Errorf("%s: %v is not in %v…%v", name, d, c.least, c.most)
 				break
 			}

@@ -1,0 +1,473 @@
+package link_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/peer/link"
+	"github.com/peersignal/peersignal/pkg/wire"
+)
+
+// soon is when tests take a path without a sign of life for lost; never is when
+// they do not.
+const (
+	soon  = 500 * time.Millisecond
+	never = time.Hour
+)
+
+// pair are two devices in networks of their own, and their connection.
+type pair struct {
+	r      *relay
+	a, b   *device // a dialled
+	an, bn *lab
+	ac, bc *link.Conn
+	gateA  *gate
+}
+
+func newPair(t *testing.T, disconnected time.Duration, mod func(*link.Config)) *pair {
+	t.Helper()
+	p := &pair{r: newRelay(t), an: newLab(t, "127.0.0.2"), bn: newLab(t, "127.0.0.3")}
+	var url string
+	p.gateA, url = newGate(t, p.r.url())
+	start := func(url string, n *lab) *device {
+		return startDevice(t, url, func(c *link.Config) {
+			n.use(c, disconnected)
+			c.RestartTimeout = 20 * time.Second
+			if mod != nil {
+				mod(c)
+			}
+		})
+	}
+	p.a, p.b = start(url, p.an), start(p.r.url(), p.bn)
+	p.ac, p.bc = connect(t, p.a, p.b)
+	return p
+}
+
+// traffic sends numbered messages from one side to the other until stop, which
+// checks that all of them came, in order.
+func traffic(t *testing.T, from, to *link.Conn, name string) (stop func()) {
+	t.Helper()
+	ctx := testContext(t)
+	s, err := from.OpenStream(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var end atomic.Bool
+	var sent uint64
+	wg.Go(func() {
+		for msg := make([]byte, 20_000); !end.Load(); sent++ {
+			binary.BigEndian.PutUint64(msg, sent)
+			if err := s.WriteMessage(ctx, msg); err != nil {
+				t.Errorf("writing message %d: %v", sent, err)
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+		_ = s.Close()
+	})
+	var got uint64
+	wg.Go(func() {
+		r, err := to.AcceptStream(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for ; ; got++ {
+			msg, err := r.ReadMessage(ctx)
+			if err != nil {
+				return
+			}
+			if n := binary.BigEndian.Uint64(msg); n != got {
+				t.Errorf("message %d is %d", got, n)
+				return
+			}
+		}
+	})
+	return func() {
+		t.Helper()
+		end.Store(true)
+		wg.Wait()
+		if got != sent || sent == 0 {
+			t.Errorf("%d messages sent, %d came", sent, got)
+		}
+	}
+}
+
+func (d *device) loses(c *link.Conn) {
+	d.t.Helper()
+	await(d, "loss of the path", func(e link.PathChanged) bool { return e.Conn == c && e.Lost })
+}
+
+// recovers waits until both sides have a path after they lost it.
+func (p *pair) recovers(t *testing.T) {
+	t.Helper()
+	eventually(t, "path", func() bool { return !p.ac.Stats().Lost && !p.bc.Stats().Lost })
+	if p.ac.Err() != nil || p.bc.Err() != nil {
+		t.Fatalf("connection ended: %v, %v", p.ac.Err(), p.bc.Err())
+	}
+	if p.a.link.Conn(p.b.deviceID()) != p.ac || p.b.link.Conn(p.a.deviceID()) != p.bc {
+		t.Fatal("the connection was replaced")
+	}
+}
+
+// The whole network of one device is away for a while, the signaling server
+// included. Both sides send all the time, and nothing is lost.
+func TestNetworkDown(t *testing.T) {
+	p := newPair(t, soon, nil)
+	one, two := traffic(t, p.ac, p.bc, "there"), traffic(t, p.bc, p.ac, "back")
+	p.an.cut(everything)
+	p.gateA.set(false)
+	p.a.loses(p.ac)
+	p.b.loses(p.bc)
+	await(p.a, "loss of the server", func(link.ServerDown) bool { return true })
+	time.Sleep(soon) // it stays away for a moment
+	p.gateA.set(true)
+	p.an.cut(nil)
+	p.recovers(t)
+	one()
+	two()
+	echo(t, p.ac, p.bc, "again")
+}
+
+// An address goes away and another one comes. Nobody waits for silence.
+func TestAddressChange(t *testing.T) {
+	for _, moves := range []string{"the offerer moves", "the answerer moves", "both move"} {
+		t.Run(moves, func(t *testing.T) {
+			p := newPair(t, never, nil)
+			one, two := traffic(t, p.ac, p.bc, "there"), traffic(t, p.bc, p.ac, "back")
+			if moves != "the answerer moves" {
+				p.an.move("127.0.0.12")
+			}
+			if moves != "the offerer moves" {
+				p.bn.move("127.0.0.13")
+			}
+			for _, side := range []struct {
+				d *device
+				c *link.Conn
+			}{{p.a, p.ac}, {p.b, p.bc}} {
+				side.d.loses(side.c)
+				e := await(side.d, "new path", func(e link.PathChanged) bool { return e.Conn == side.c && !e.Lost })
+				if e.Path.Local != "host" || e.Path.Protocol != "udp" {
+					t.Errorf("path %+v", e.Path)
+				}
+			}
+			p.recovers(t)
+			one()
+			two()
+			if n := p.ac.Stats().Restarts; n == 0 || n > 2 {
+				t.Errorf("%d restarts", n)
+			}
+		})
+	}
+}
+
+// The session with the server depends on an address, too.
+func TestSessionAddressGone(t *testing.T) {
+	r := newRelay(t)
+	var away atomic.Bool
+	d := startDevice(t, r.url(), func(c *link.Config) {
+		link.Hurry(c, soon, nil)
+		c.Addresses = func() ([]netip.Addr, error) {
+			if away.Load() {
+				return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
+			}
+			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+		}
+	})
+	published(t, d)
+	away.Store(true)
+	await(d, "end of the session", func(link.ServerDown) bool { return true })
+	eventually(t, "new session", func() bool { return count(d, func(link.ServerUp) bool { return true }) > 1 })
+	d.link.NetworkChanged()
+}
+
+// A path that nobody replaces in time ends the connection on both sides.
+func TestPathStaysLost(t *testing.T) {
+	p := newPair(t, soon, func(c *link.Config) { c.RestartTimeout = 2 * time.Second })
+	p.an.cut(everything)
+	for _, side := range []struct {
+		d *device
+		c *link.Conn
+	}{{p.a, p.ac}, {p.b, p.bc}} {
+		e := await(side.d, "end", func(e link.Disconnected) bool { return e.Conn == side.c })
+		wantErr(t, e.Reason, link.ErrICEFailed)
+	}
+}
+
+// A relay goes away: the next one that the server names is used, or a direct
+// path that was not there before.
+func TestRelayLost(t *testing.T) {
+	stopRelay, first := stoppableTURN(t)
+	_, second := stoppableTURN(t)
+	direct := func(server wire.ICEServer) func(local, remote netip.AddrPort) bool {
+		return func(_, remote netip.AddrPort) bool { return !strings.Contains(server.URLs[0], remote.String()) }
+	}
+	for _, policy := range []link.ICETransport{link.ICERelay, link.ICEAll} {
+		t.Run(string(policy), func(t *testing.T) {
+			stop, server := stopRelay, first
+			if policy == link.ICEAll {
+				stop, server = stoppableTURN(t)
+			}
+			r := newRelay(t)
+			r.ice = []wire.ICEServer{server}
+			start := func(n *lab) *device {
+				if policy == link.ICEAll {
+					n.cut(direct(server))
+				}
+				return startDevice(t, r.url(), func(c *link.Config) {
+					n.use(c, soon)
+					c.ICETransport = policy
+				})
+			}
+			an, bn := newLab(t, "127.0.0.2"), newLab(t, "127.0.0.3")
+			p := &pair{r: r, a: start(an), b: start(bn), an: an, bn: bn}
+			p.ac, p.bc = connect(t, p.a, p.b)
+			if st := p.ac.Stats(); st.LocalCandidateType != "relay" {
+				t.Fatalf("path is %+v", st)
+			}
+			one := traffic(t, p.ac, p.bc, "there")
+			if policy == link.ICERelay {
+				r.push([]wire.ICEServer{second})
+			} else {
+				an.cut(nil)
+				bn.cut(nil)
+			}
+			stop()
+			p.a.loses(p.ac)
+			p.b.loses(p.bc)
+			p.recovers(t)
+			one()
+			want := "relay"
+			if policy == link.ICEAll {
+				want = "host"
+			}
+			if st := p.ac.Stats(); st.LocalCandidateType != want || st.Restarts == 0 {
+				t.Errorf("path is %+v", st)
+			}
+		})
+	}
+}
+
+// A process that is gone without a word is noticed by its session and silence
+// together, long before the timeout.
+func TestProcessDies(t *testing.T) {
+	p := newPair(t, soon, nil)
+	p.bn.cut(everything)
+	p.b.stop()
+	e := await(p.a, "end", func(e link.Disconnected) bool { return e.Conn == p.ac })
+	wantErr(t, e.Reason, link.ErrICEFailed)
+	if e.Conn.Stats().Restarts != 0 {
+		t.Error("restarted with nobody")
+	}
+}
+
+// A device that is present as another process can't have the old connection.
+func TestProcessStartsAnew(t *testing.T) {
+	p := newPair(t, soon, func(c *link.Config) { c.RestartTimeout = time.Hour })
+	p.bn.cut(everything)
+	p.b.stop()
+	n := newLab(t, "127.0.0.4")
+	b := startIdentity(t, p.r.url(), p.b.id, mustDoc(t, p.b.id), func(c *link.Config) { n.use(c, soon) })
+	e := await(p.a, "end", func(e link.Disconnected) bool { return e.Conn == p.ac })
+	wantErr(t, e.Reason, link.ErrICEFailed)
+	ac, bc := connect(t, p.a, b)
+	echo(t, ac, bc, "new")
+}
+
+// One side has ended the connection and could not tell. It says so when it is
+// asked for a restart.
+func TestEndedWithoutAWord(t *testing.T) {
+	for _, who := range []string{"offerer", "answerer"} {
+		t.Run(who, func(t *testing.T) {
+			p := newPair(t, soon, func(c *link.Config) { c.RestartTimeout = time.Hour })
+			stays, ends := p.a, p.b
+			sc, ec := p.ac, p.bc
+			if who == "offerer" {
+				stays, ends, sc, ec = ends, stays, ec, sc
+			}
+			p.an.cut(everything)
+			_ = ec.Close("without a word")
+			await(ends, "end", func(e link.Disconnected) bool { return e.Conn == ec })
+			e := await(stays, "end", func(e link.Disconnected) bool { return e.Conn == sc })
+			wantErr(t, e.Reason, link.ErrPeerClosed)
+			refusals(t, ends, "restart of a connection that is not there")
+		})
+	}
+}
+
+// watchOffers counts the offers that the server passes on, and keeps them.
+func watchOffers(r *relay) func() []*wire.Signal {
+	var mu sync.Mutex
+	var offers []*wire.Signal
+	r.setPass(func(_ peercrypto.ID, m *wire.Signal) []*wire.Signal {
+		if m.Kind == wire.KindOffer {
+			mu.Lock()
+			defer mu.Unlock()
+			offers = append(offers, m)
+		}
+		return []*wire.Signal{m}
+	})
+	return func() []*wire.Signal {
+		mu.Lock()
+		defer mu.Unlock()
+		return offers
+	}
+}
+
+func TestRestartReplayed(t *testing.T) {
+	p := newPair(t, never, nil)
+	offers := watchOffers(p.r)
+	p.ac.Restart()
+	eventually(t, "restart", func() bool { return p.ac.Stats().Restarts == 1 && p.bc.Stats().Restarts == 1 })
+	all := offers()
+	if len(all) != 1 {
+		t.Fatalf("%d offers", len(all))
+	}
+	p.r.inject(p.b.deviceID(), all[0])
+	refusals(t, p.b, "offer replayed")
+	// Nor is it good for the other side.
+	turned := *all[0]
+	turned.From = p.b.deviceID()
+	p.r.inject(p.a.deviceID(), &turned)
+	refusals(t, p.a, "offer envelope")
+	echo(t, p.ac, p.bc, "as-before")
+	if a, b := p.ac.Stats(), p.bc.Stats(); a.Restarts != 1 || b.Restarts != 1 || a.Lost || b.Lost {
+		t.Errorf("restarted again: %+v, %+v", a, b)
+	}
+}
+
+// Both sides want another path at the same moment, again and again.
+func TestBothAskAtOnce(t *testing.T) {
+	p := newPair(t, never, nil)
+	one, two := traffic(t, p.ac, p.bc, "there"), traffic(t, p.bc, p.ac, "back")
+	for round := range uint64(3) {
+		p.bc.Restart()
+		p.ac.Restart()
+		eventually(t, "restart", func() bool {
+			a, b := p.ac.Stats(), p.bc.Stats()
+			return a.Restarts > round && b.Restarts > round && !a.Lost && !b.Lost
+		})
+	}
+	p.recovers(t)
+	one()
+	two()
+	if n := p.ac.Stats().Restarts; n > 6 {
+		t.Errorf("%d restarts for three", n)
+	}
+}
+
+// What a restart's offer may not say. The device itself signs it: it is the
+// worst that a peer can do.
+func TestForgedRestarts(t *testing.T) {
+	other := "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+	for name, c := range map[string]struct {
+		mutate func(*link.Offer)
+		reason string
+		ends   error
+	}{
+		"another certificate": {func(o *link.Offer) { o.FP = other }, "restart with another certificate", link.ErrFingerprintMismatch},
+		"another certificate in the description": {
+			func(o *link.Offer) { o.SDP = "v=0\r\n" }, "", nil,
+		},
+		"the side that asks offers": {func(o *link.Offer) { o.SDP = "" }, "offer", nil},
+		"another connection":        {func(o *link.Offer) { o.Conn = peercrypto.NewID(time.Now()) }, "restart of a connection that is not there", nil},
+		"too high a generation":     {func(o *link.Offer) { o.Gen = 1 << 40 }, "offer", nil},
+		"another user":              {func(o *link.Offer) { o.FromUser = o.ToUser }, "offer", nil},
+		"an old one":                {func(o *link.Offer) { o.Time -= 600_000 }, "offer time", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, never, nil)
+			m, err := p.a.link.ForgeRestart(p.ac, p.a.id, p.ac.Remote().Cert, testTag, c.mutate)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.r.inject(p.b.deviceID(), m)
+			if c.reason != "" {
+				refusals(t, p.b, c.reason)
+			}
+			if c.ends != nil {
+				e := await(p.b, "end", func(e link.Disconnected) bool { return e.Conn == p.bc })
+				wantErr(t, e.Reason, c.ends)
+				return
+			}
+			echo(t, p.ac, p.bc, "still-there")
+		})
+	}
+}
+
+// A stranger's device can't restart the connection of others, and a device that
+// is no longer admitted can't restart its own.
+func TestRestartNotAdmitted(t *testing.T) {
+	var closed atomic.Bool
+	p := newPair(t, never, func(c *link.Config) {
+		admit := c.Admit
+		c.Admit = func(ctx context.Context, r link.Remote) error {
+			if closed.Load() {
+				return errors.New("not any more")
+			}
+			return admit(ctx, r)
+		}
+	})
+	stranger, _ := testIdentity(t)
+	m, err := p.a.link.ForgeRestart(p.ac, stranger, p.ac.Remote().Cert, testTag, func(*link.Offer) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.r.inject(p.b.deviceID(), m)
+	refusals(t, p.b, "offer")
+	closed.Store(true)
+	p.ac.Restart()
+	refusals(t, p.b, "offer not admitted")
+	if p.bc.Err() != nil {
+		t.Error("connection ended")
+	}
+}
+
+// A peer that asks for restarts without end gets few.
+func TestRestartFlood(t *testing.T) {
+	p := newPair(t, never, nil)
+	offers := watchOffers(p.r)
+	began := time.Now()
+	for gen := range uint64(50) {
+		m, err := p.b.link.ForgeRestart(p.bc, p.b.id, p.bc.Remote().Cert, testTag, func(o *link.Offer) { o.SDP, o.Gen = "", gen+1 })
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.r.inject(p.a.deviceID(), m)
+	}
+	eventually(t, "restart", func() bool { return p.ac.Stats().Restarts > 0 && !p.ac.Stats().Lost })
+	if n, most := len(offers()), 1+int(time.Since(began)/time.Second); n > most {
+		t.Errorf("%d offers in %v", n, time.Since(began))
+	}
+	echo(t, p.ac, p.bc, "still-there")
+}
+
+// An offer that the server swallows is made again.
+func TestRestartOfferLost(t *testing.T) {
+	p := newPair(t, never, nil)
+	one := traffic(t, p.ac, p.bc, "there")
+	var swallowed atomic.Int32
+	p.r.setPass(func(_ peercrypto.ID, m *wire.Signal) []*wire.Signal {
+		if m.Kind == wire.KindOffer && swallowed.Add(1) <= 2 || m.Kind == wire.KindAnswer && swallowed.Add(1) == 4 {
+			return nil
+		}
+		return []*wire.Signal{m}
+	})
+	p.ac.Restart()
+	p.a.loses(p.ac)
+	eventually(t, "restart", func() bool { return p.ac.Stats().Restarts == 1 && !p.bc.Stats().Lost })
+	p.recovers(t)
+	one()
+	if n := swallowed.Load(); n < 4 {
+		t.Errorf("%d signals", n)
+	}
+}
