@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
 
@@ -63,4 +64,46 @@ func benchmarkIngest(b *testing.B, kind string) {
 	}
 	b.ReportMetric(float64(changes)/ingest.Seconds(), "changes/s")
 	b.ReportMetric(float64(changes)/verify.Seconds(), "verifies/s")
+}
+
+// BenchmarkSession brings a new device of a member from nothing to a group of 10,000 changes, sender and receiver on the same cores.
+func BenchmarkSession(b *testing.B) {
+	for _, kind := range []string{"memory", "sqlite"} {
+		b.Run(kind, func(b *testing.B) { benchmarkSession(b, kind) })
+	}
+}
+
+func benchmarkSession(b *testing.B, kind string) {
+	const changes = 10_000
+	a := newNode(b, 0)
+	g := a.create("bench")
+	fill(b, a, g, changes)
+	var spent time.Duration
+	rounds := 0
+	for b.Loop() {
+		b.StopTimer()
+		ident := a.ident
+		key, err := peercrypto.GenerateSigningKey()
+		must(b, err)
+		ident.Device, ident.DeviceCreated = key, time.Now().UnixMilli()
+		store := newStore()
+		if kind == "sqlite" {
+			store = openSQLite(b, fmt.Sprint("bench", rounds))
+		}
+		other := openNode(b, ident, store, "a")
+		b.StartTimer()
+		begin := time.Now()
+		c := connect(b, a, other)
+		eventually(b, "it has everything", func() bool { return c.synced(g) })
+		spent += time.Since(begin)
+		b.StopTimer()
+		c.end()
+		if other.info(g).Entries != changes {
+			b.Fatal("it has not everything")
+		}
+		must(b, other.Close())
+		rounds++
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(rounds*changes)/spent.Seconds(), "changes/s")
 }

@@ -24,49 +24,91 @@ func (e *Engine) ingest(ctx context.Context, from, id peercrypto.ID, raws [][]by
 		return IngestResult{}, err
 	}
 	defer e.active.Done()
-	g, err := e.replica(id)
-	if err != nil || !e.shares(g.view.Load(), from) {
-		return IngestResult{}, fmt.Errorf("entries of group %s from user %s: %w", id.Short(), from.Short(), ErrNotAdmitted)
+	d, err := e.decodeFrom(ctx, from, id, raws, origin)
+	if err != nil {
+		return d.res, err
 	}
-	var res IngestResult
-	items := e.decodeAll(id, raws, &res)
-	if items, err = e.skipKnown(ctx, items, &res); err != nil {
-		return res, fmt.Errorf("taking entries of group %s: %w", id.Short(), err)
-	}
-	for _, it := range items {
-		it.from, it.origin = from, origin
-	}
-	// Operations first: data of the same call may need them.
+	// Operations first: data of the same call may need them, and is verified when they are there.
 	for _, kind := range []entry.Kind{entry.Operation, entry.Data} {
-		part := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.ent.Kind != kind })
-		if len(part) == 0 {
-			continue
+		part := delivery{group: id, from: from, items: d.of(kind), res: d.res}
+		if err := e.verifyAll(ctx, &part); err != nil {
+			return d.res, err
 		}
-		if err := e.ingestPart(ctx, g, part, &res); err != nil {
-			return res, fmt.Errorf("taking entries of group %s: %w", id.Short(), err)
+		if d.res, err = e.commit(ctx, part); err != nil {
+			return d.res, err
 		}
 	}
-	return res, nil
+	return d.res, nil
 }
 
-func (e *Engine) ingestPart(ctx context.Context, g *replica, items []*item, res *IngestResult) error {
-	items, bad, err := e.verifyAll(ctx, g, items, res)
-	if err != nil || len(items) == 0 {
-		return err
+// A delivery is what a device sent of one group, on its way to the store. Its preparation, in which nothing is written, may overlap the
+// commit of the one before: what it refers to and is not there yet is looked for again when it is committed.
+type delivery struct {
+	group peercrypto.ID
+	from  peercrypto.ID // user
+	items []*item
+	bad   map[peercrypto.Hash]bool // refused
+	res   IngestResult
+}
+
+func (d *delivery) of(kind entry.Kind) []*item {
+	return slices.DeleteFunc(slices.Clone(d.items), func(it *item) bool { return it.ent.Kind != kind })
+}
+
+// prepare decodes and verifies.
+func (e *Engine) prepare(ctx context.Context, from, id peercrypto.ID, raws [][]byte, origin int64) (delivery, error) {
+	d, err := e.decodeFrom(ctx, from, id, raws, origin)
+	if err != nil {
+		return d, err
+	}
+	return d, e.verifyAll(ctx, &d)
+}
+
+func (e *Engine) decodeFrom(ctx context.Context, from, id peercrypto.ID, raws [][]byte, origin int64) (d delivery, err error) {
+	d.group, d.from = id, from
+	if _, err := e.sharedWith(from, id); err != nil {
+		return d, err
+	}
+	d.items, err = e.skipKnown(ctx, e.decodeAll(id, raws, &d.res), &d.res)
+	if err != nil {
+		return d, fmt.Errorf("taking entries of group %s: %w", id.Short(), err)
+	}
+	for _, it := range d.items {
+		it.from, it.origin = from, origin
+	}
+	return d, nil
+}
+
+// sharedWith returns a group from which a user's entries are taken.
+func (e *Engine) sharedWith(user, id peercrypto.ID) (*replica, error) {
+	g, err := e.replica(id)
+	if err != nil || !e.shares(g.view.Load(), user) {
+		return nil, fmt.Errorf("entries of group %s from user %s: %w", id.Short(), user.Short(), ErrNotAdmitted)
+	}
+	return g, nil
+}
+
+// commit judges a delivery and stores it.
+func (e *Engine) commit(ctx context.Context, d delivery) (IngestResult, error) {
+	if len(d.items) == 0 {
+		return d.res, nil
 	}
 	if err := e.lock(ctx); err != nil {
-		return err
+		return d.res, err
 	}
 	defer e.unlock()
+	g, err := e.sharedWith(d.from, d.group) // it may have been left or purged meanwhile
+	if err != nil {
+		return d.res, err
+	}
 	b, err := e.update(ctx, g, func(b *batch) error {
-		b.result, b.bad = *res, bad
-		return b.admit(items)
+		b.result, b.bad = d.res, d.bad
+		return b.admit(d.items)
 	})
 	if err != nil {
-		return err
+		return d.res, fmt.Errorf("taking entries of group %s: %w", d.group.Short(), err)
 	}
-	*res = b.result
-	return nil
+	return b.result, nil
 }
 
 // parallel calls fn for 0 … n-1 on all workers.
@@ -145,15 +187,23 @@ func (e *Engine) skipKnown(ctx context.Context, items []*item, res *IngestResult
 
 // verifyAll checks in parallel what needs no lock. Data whose references are all known is sound afterwards, or refused; the rest is
 // left to the batch. For operations it derives the ids that they claim, which are then at hand.
-func (e *Engine) verifyAll(ctx context.Context, g *replica, items []*item, res *IngestResult) (left []*item, bad map[peercrypto.Hash]bool, err error) {
-	prevs, err := e.prevRefs(ctx, items)
-	if err != nil {
-		return nil, nil, err
+func (e *Engine) verifyAll(ctx context.Context, d *delivery) error {
+	d.bad = map[peercrypto.Hash]bool{}
+	if len(d.items) == 0 {
+		return nil
 	}
-	errs := make([]error, len(items))
+	g, err := e.sharedWith(d.from, d.group)
+	if err != nil {
+		return err
+	}
+	prevs, err := e.prevRefs(ctx, d.items)
+	if err != nil {
+		return fmt.Errorf("taking entries of group %s: %w", d.group.Short(), err)
+	}
+	errs := make([]error, len(d.items))
 	g.logMu.RLock()
-	e.parallel(len(items), func(i int) {
-		it := items[i]
+	e.parallel(len(d.items), func(i int) {
+		it := d.items[i]
 		switch op := it.ent.Op.(type) {
 		case nil:
 			errs[i] = group.CheckData(g.log, it.ent, prevs[it.ent.Prev])
@@ -165,17 +215,18 @@ func (e *Engine) verifyAll(ctx context.Context, g *replica, items []*item, res *
 		}
 	})
 	g.logMu.RUnlock()
-	bad = map[peercrypto.Hash]bool{}
-	for i, it := range items {
+	left := d.items[:0]
+	for i, it := range d.items {
 		if it.ent.Kind == entry.Data && isUnsound(errs[i]) {
-			bad[it.ent.Hash] = true
-			res.refuse(it.ent.Hash, errs[i])
+			d.bad[it.ent.Hash] = true
+			d.res.refuse(it.ent.Hash, errs[i])
 			e.log.Warn("entry refused", "group", g.id.Short(), "entry", it.ent.Hash.Short(), "err", errs[i])
 			continue
 		}
 		left = append(left, it)
 	}
-	return left, bad, nil
+	d.items = left
+	return nil
 }
 
 // prevRefs finds the entries before these in their chains, in the store or among them. An entry is only taken as sound because of one among

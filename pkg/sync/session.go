@@ -31,7 +31,7 @@ const (
 // A Session is the conversation with one other device.
 //
 // Goroutines of Run: the reader alone calls Recv; the control and the bulk writer alone call Send for their lane; the ingester
-// alone takes in what comes on the bulk lane; the worker does what is slow; and loop owns all state that is not said to be shared. The reader and
+// verifies what comes on the bulk lane while the committer stores what came before; the worker does what is slow; and loop owns all state that is not said to be shared. The reader and
 // loop never wait for the transport, so two devices can't block each other.
 type Session struct {
 	e      *Engine
@@ -45,11 +45,13 @@ type Session struct {
 	ctl   chan any    // decoded control frames, reader to loop
 	out   chan []byte // control frames, loop and ingester to the control writer
 	inbox chan bulkFrame
-	notes chan any // ingester and worker to loop
-	slow  chan func(context.Context)
-	wake  chan struct{}
-	jobs  jobQueue
-	fail  context.CancelCauseFunc
+	// verified holds one piece of work between the ingester and the committer.
+	verified chan bulkWork
+	notes    chan any // reader, committer and worker to loop
+	slow     chan func(context.Context)
+	wake     chan struct{}
+	jobs     jobQueue
+	fail     context.CancelCauseFunc
 
 	counters struct{ framesIn, framesOut, bytesIn, bytesOut, entriesIn, entriesOut atomic.Int64 }
 
@@ -94,7 +96,8 @@ func (e *Engine) NewSession(p Peer, t Transport) *Session {
 	s := &Session{
 		e: e, peer: p, t: t, lower: e.deviceID < p.DeviceID, since: e.cfg.Now(),
 		ctl: make(chan any, 64), out: make(chan []byte, outQueue), inbox: make(chan bulkFrame, 4_096),
-		notes: make(chan any, 256), slow: make(chan func(context.Context), maxSlowTasks), wake: make(chan struct{}, 1),
+		verified: make(chan bulkWork, 1),
+		notes:    make(chan any, 256), slow: make(chan func(context.Context), maxSlowTasks), wake: make(chan struct{}, 1),
 		loop: loopState{
 			generation: -1,
 			groups:     map[peercrypto.ID]*groupSession{},
@@ -139,7 +142,7 @@ func (s *Session) run(ctx context.Context) error {
 	defer s.fail(nil)
 	var wg sync.WaitGroup
 	for _, part := range []func(context.Context) error{
-		s.read, s.writeControl, s.writeBulk, s.ingestAll, s.work, s.runLoop,
+		s.read, s.writeControl, s.writeBulk, s.ingestAll, s.commitAll, s.work, s.runLoop,
 	} {
 		wg.Go(func() {
 			if err := part(ctx); err != nil {

@@ -374,7 +374,7 @@ func (s *Session) sendLog(ctx context.Context, j job) error {
 	})
 }
 
-// Notes of the ingester.
+// Notes of the committer.
 type (
 	noteIngested struct {
 		group peercrypto.ID
@@ -386,40 +386,69 @@ type (
 	}
 )
 
-// ingestAll takes in what comes on the bulk lane.
+// ingestAll decodes and verifies what comes on the bulk lane; commitAll stores it meanwhile, in the same order.
 func (s *Session) ingestAll(ctx context.Context) error {
 	var held *bulkFrame // read ahead
-	logs := logCollector{s: s, parts: map[peercrypto.ID]*logPart{}}
-	bad := 0
 	for {
 		f, err := s.nextBulk(ctx, &held)
 		if err != nil {
 			return err
 		}
-		switch body := f.body.(type) {
+		work := bulkWork{bulkFrame: f}
+		if body, ok := f.body.(entriesFrame); ok && f.t == frameEntries {
+			raws, more := s.gather(body, &held)
+			work.size += more
+			if work.delivery, err = s.prepare(ctx, body.group, raws); err != nil {
+				return err
+			}
+		}
+		select {
+		case s.verified <- work:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// bulkWork is a frame of the bulk lane, or several ENTRIES that were verified together.
+type bulkWork struct {
+	bulkFrame
+	delivery delivery
+}
+
+// commitAll stores what was verified and acknowledges it.
+func (s *Session) commitAll(ctx context.Context) error {
+	logs := logCollector{s: s, parts: map[peercrypto.ID]*logPart{}}
+	bad := 0
+	for {
+		var work bulkWork
+		select {
+		case work = <-s.verified:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		switch body := work.body.(type) {
 		case markFrame:
-			s.note(ctx, noteMark{f.t, body})
+			s.note(ctx, noteMark{work.t, body})
 			continue
 		case entriesFrame:
-			size := f.size
-			if f.t == frameLog {
-				err = logs.add(ctx, body)
-			} else {
-				var res IngestResult
-				raws, more := s.gather(body, &held)
-				size += more
-				res, err = s.takeIn(ctx, body.group, raws)
-				if bad += res.bad; res.Accepted > 0 {
-					bad = 0
+			if work.t == frameLog {
+				if err := logs.add(ctx, body); err != nil {
+					return err
 				}
+				break
 			}
+			res, err := s.takeIn(ctx, work.delivery)
 			if err != nil {
 				return err
 			}
-			s.tell(encodeAck(s.jobs.done(size)))
-			if bad >= s.e.cfg.Limits.BadEntries {
-				return fmt.Errorf("%w (%d)", ErrBadEntries, bad)
+			if bad += res.bad; res.Accepted > 0 {
+				bad = 0
 			}
+		}
+		s.tell(encodeAck(s.jobs.done(work.size)))
+		if bad >= s.e.cfg.Limits.BadEntries {
+			return fmt.Errorf("%w (%d)", ErrBadEntries, bad)
 		}
 	}
 }
@@ -457,18 +486,31 @@ func (s *Session) gather(first entriesFrame, held **bulkFrame) (raws [][]byte, s
 	return raws, size
 }
 
-// takeIn ingests; entries of a group that is not shared are dropped.
-func (s *Session) takeIn(ctx context.Context, group peercrypto.ID, raws [][]byte) (IngestResult, error) {
+// prepare verifies; entries of a group that is not shared are dropped.
+func (s *Session) prepare(ctx context.Context, group peercrypto.ID, raws [][]byte) (delivery, error) {
 	s.counters.entriesIn.Add(int64(len(raws)))
-	res, err := s.e.ingest(ctx, s.peer.UserID, group, raws, s.number)
+	d, err := s.e.prepare(ctx, s.peer.UserID, group, raws, s.number)
 	if errors.Is(err, ErrNotAdmitted) {
-		s.e.log.Info("entries dropped: the group is not shared with their sender",
-			"group", group.Short(), "user", s.peer.UserID.Short(), "entries", len(raws))
-		return IngestResult{}, nil
+		return delivery{group: group}, s.dropped(group)
+	}
+	return d, err
+}
+
+// takeIn stores.
+func (s *Session) takeIn(ctx context.Context, d delivery) (IngestResult, error) {
+	res, err := s.e.commit(ctx, d)
+	if errors.Is(err, ErrNotAdmitted) {
+		return IngestResult{}, s.dropped(d.group)
 	}
 	if err != nil {
 		return res, err
 	}
-	s.note(ctx, noteIngested{group, res})
+	s.note(ctx, noteIngested{d.group, res})
 	return res, nil
+}
+
+func (s *Session) dropped(group peercrypto.ID) error {
+	s.e.log.Info("entries dropped: the group is not shared with their sender",
+		"group", group.Short(), "user", s.peer.UserID.Short())
+	return nil
 }
