@@ -125,14 +125,16 @@ func (b *batch) dataChain() (*chainEnd, error) {
 		return nil, fmt.Errorf("group %s: %w", b.g.id.Short(), ErrReadOnly)
 	}
 	p, _ := b.state.Principal(grant)
-	c := &chainEnd{grant: grant, modified: p.Modified}
+	c, end := &chainEnd{grant: grant, modified: p.Modified}, chainHead{seq: -1}
 	head, ok, err := b.tx.ChainHead(grant, b.e.deviceID, entry.Data)
 	if err != nil {
 		return nil, err
 	}
 	if ok {
 		c.seq, c.prev, c.last = head.Seq+1, head.Hash, head.Modified
+		end = chainHead{head.Seq, head.Hash}
 	}
+	b.heads[chainKey{grant, b.e.deviceID}] = end
 	b.chain = c
 	return c, nil
 }

@@ -56,10 +56,12 @@ type batch struct {
 	opItems map[peercrypto.Hash]*item // new operations by hash
 	bad     map[peercrypto.Hash]bool  // refused: what builds on it is refused too
 
-	chain       *chainEnd // of the own data, once it was needed
-	folded      int       // documents written
-	position    int64     // the last one given
-	quarantined bool      // limits must be enforced
+	heads       map[chainKey]chainHead // of data chains, as far as they were needed
+	lookedAt    map[chainKey]bool      // chains that were searched for forks
+	chain       *chainEnd              // of the own data, once it was needed
+	folded      int                    // documents written
+	position    int64                  // the last one given
+	quarantined bool                   // limits must be enforced
 	keepers     map[peercrypto.ID]struct{}
 	kept        map[peercrypto.Hash]bool // put into quarantine
 	missing     map[peercrypto.Hash]bool // what those wait for
@@ -101,15 +103,17 @@ func (e *Engine) update(ctx context.Context, g *replica, fn func(b *batch) error
 func (e *Engine) newBatch(g *replica, tx Tx) (*batch, error) {
 	b := &batch{
 		e: e, g: g, tx: tx, now: e.now(),
-		seen:    map[peercrypto.Hash]*item{},
-		held:    map[peercrypto.Hash][]*item{},
-		judged:  map[peercrypto.Hash]bool{},
-		touched: map[peercrypto.ID]*subject{},
-		opItems: map[peercrypto.Hash]*item{},
-		bad:     map[peercrypto.Hash]bool{},
-		keepers: map[peercrypto.ID]struct{}{},
-		kept:    map[peercrypto.Hash]bool{},
-		missing: map[peercrypto.Hash]bool{},
+		seen:     map[peercrypto.Hash]*item{},
+		held:     map[peercrypto.Hash][]*item{},
+		judged:   map[peercrypto.Hash]bool{},
+		touched:  map[peercrypto.ID]*subject{},
+		opItems:  map[peercrypto.Hash]*item{},
+		bad:      map[peercrypto.Hash]bool{},
+		keepers:  map[peercrypto.ID]struct{}{},
+		kept:     map[peercrypto.Hash]bool{},
+		missing:  map[peercrypto.Hash]bool{},
+		heads:    map[chainKey]chainHead{},
+		lookedAt: map[chainKey]bool{},
 	}
 	if v := g.view.Load(); v != nil {
 		b.rec, b.before, b.state = v.rec, v.state, v.state

@@ -154,6 +154,9 @@ func (b *batch) dataRecord(it *item, f flags) Record {
 }
 
 func (b *batch) storeData(it *item, f flags) error {
+	if err := b.noteFork(it); err != nil {
+		return err
+	}
 	if err := b.tx.PutRecord(b.dataRecord(it, f)); err != nil {
 		return err
 	}

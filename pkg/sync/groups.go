@@ -166,6 +166,9 @@ func (e *Engine) groupInfo(r Reader, g *replica) (GroupInfo, error) {
 	for _, a := range s.Alarms() {
 		info.Alarms = append(info.Alarms, alarmText(a))
 	}
+	for _, f := range v.meta.Forks {
+		info.Alarms = append(info.Alarms, f.text())
+	}
 	err := e.setRemoval(r, g, v, &info)
 	if err != nil {
 		return info, err
