@@ -146,8 +146,6 @@ const (
 	OfferSkew         = 5 * time.Minute
 	replayWindow      = 2 * OfferSkew
 	earlyLife         = 30 * time.Second
-	bufferedHigh      = 256 << 10
-	bufferedLow       = 64 << 10
 	gatherGrace       = 60 * time.Millisecond
 	defaultCertLife   = 30 * 24 * time.Hour
 	socketBufferBytes = 4 << 20

@@ -32,6 +32,10 @@ type Conn struct {
 	messagesIn, messagesOut atomic.Uint64
 	unread                  atomic.Int64
 
+	rttMu sync.Mutex
+	rtt   time.Duration // shortest of the path; 0 when unknown
+	rttAt time.Time     // when it was looked at
+
 	mu      sync.Mutex
 	streams map[*Stream]struct{}
 	opening int // OpenStream calls that have a place but no channel yet

@@ -23,6 +23,8 @@ type lab struct {
 	addrs []netip.Addr
 	lose  func(local, remote netip.AddrPort) bool // nil: none
 	delay time.Duration                           // of each packet that is sent
+	rate  int                                     // bytes a second that leave; 0: any
+	free  time.Time                               // when the last of them has left
 }
 
 func newLab(t testing.TB, addrs ...string) *lab {
@@ -80,7 +82,7 @@ func (l *lab) ListenUDP(network string, addr *net.UDPAddr) (piontransport.UDPCon
 	if err != nil {
 		return nil, err
 	}
-	return &labConn{UDPConn: c, lab: l, local: c.LocalAddr().(*net.UDPAddr).AddrPort()}, nil
+	return l.wrap(c), nil
 }
 
 func (l *lab) ListenPacket(network, addr string) (net.PacketConn, error) {
@@ -88,26 +90,59 @@ func (l *lab) ListenPacket(network, addr string) (net.PacketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := c.(piontransport.UDPConn)
-	return &labConn{UDPConn: u, lab: l, local: u.LocalAddr().(*net.UDPAddr).AddrPort()}, nil
+	return l.wrap(c.(piontransport.UDPConn)), nil
 }
 
-// lost reports whether a packet is lost, and how late it is.
-func (l *lab) lost(local netip.AddrPort, remote net.Addr) (bool, time.Duration) {
+// lost reports whether a packet is lost.
+func (l *lab) lost(local netip.AddrPort, remote net.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ip := local.Addr().Unmap()
 	if !ip.IsUnspecified() && !slices.Contains(l.addrs, ip) {
-		return true, 0
+		return true
 	}
 	to := remote.(*net.UDPAddr).AddrPort()
-	return l.lose != nil && l.lose(local, netip.AddrPortFrom(to.Addr().Unmap(), to.Port())), l.delay
+	return l.lose != nil && l.lose(local, netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
+}
+
+// due says when a packet of n bytes arrives; zero: at once.
+func (l *lab) due(n int) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.delay == 0 {
+		return time.Time{}
+	}
+	now := time.Now()
+	if l.rate > 0 {
+		if l.free.Before(now) {
+			l.free = now
+		}
+		l.free = l.free.Add(time.Duration(n) * time.Second / time.Duration(l.rate))
+		now = l.free
+	}
+	return now.Add(l.delay)
 }
 
 type labConn struct {
 	piontransport.UDPConn
 	lab   *lab
 	local netip.AddrPort
+	once  sync.Once
+	late  chan latePacket
+	done  chan struct{}
+}
+
+type latePacket struct {
+	b   []byte
+	to  net.Addr
+	due time.Time
+}
+
+func (l *lab) wrap(c piontransport.UDPConn) *labConn {
+	return &labConn{
+		UDPConn: c, lab: l, local: c.LocalAddr().(*net.UDPAddr).AddrPort(),
+		late: make(chan latePacket, 1<<14), done: make(chan struct{}),
+	}
 }
 
 func (c *labConn) ReadFrom(b []byte) (int, net.Addr, error) {
@@ -116,24 +151,47 @@ func (c *labConn) ReadFrom(b []byte) (int, net.Addr, error) {
 		if err != nil {
 			return n, from, err
 		}
-		if lost, _ := c.lab.lost(c.local, from); !lost {
+		if !c.lab.lost(c.local, from) {
 			return n, from, nil
 		}
 	}
 }
 
 func (c *labConn) WriteTo(b []byte, to net.Addr) (int, error) {
-	lost, late := c.lab.lost(c.local, to)
-	switch {
-	case lost:
+	if c.lab.lost(c.local, to) {
 		return len(b), nil
-	case late > 0:
-		b = slices.Clone(b)
-		time.AfterFunc(late, func() { _, _ = c.UDPConn.WriteTo(b, to) })
-		return len(b), nil
-	default:
+	}
+	due := c.lab.due(len(b))
+	if due.IsZero() {
 		return c.UDPConn.WriteTo(b, to)
 	}
+	c.once.Do(func() { go c.deliver() })
+	select {
+	case c.late <- latePacket{slices.Clone(b), to, due}:
+	default: // the queue is full
+	}
+	return len(b), nil
+}
+
+// deliver sends what is late, in order.
+func (c *labConn) deliver() {
+	for {
+		select {
+		case p := <-c.late:
+			time.Sleep(time.Until(p.due))
+			_, _ = c.UDPConn.WriteTo(p.b, p.to)
+		case <-c.done:
+			return
+		}
+	}
+}
+
+func (c *labConn) Close() error {
+	err := c.UDPConn.Close()
+	if err == nil {
+		close(c.done)
+	}
+	return err
 }
 
 // gate is a TCP connection to a server that can hang, as a dead network makes it.

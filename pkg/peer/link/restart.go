@@ -192,6 +192,7 @@ func (k *keeper) follow() {
 	}
 	first := k.pair == ""
 	k.pair, k.path = key, k.c.tr.path()
+	k.c.newPath()
 	at := anchorOf(pair)
 	k.mu.Lock()
 	k.anchor = at

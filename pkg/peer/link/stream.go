@@ -23,6 +23,7 @@ type Stream struct {
 	writing chan struct{} // holds a token while nobody writes
 	low     chan struct{} // signalled when the send buffer has drained
 	scratch []byte        // of the writer
+	window  sendWindow    // of the writer
 
 	reading chan struct{} // signalled when the queue or its end changed
 
@@ -38,10 +39,10 @@ func newStream(c *Conn, ch *channel, name string, opened bool) *Stream {
 	s := &Stream{
 		conn: c, ch: ch, name: name, opened: opened,
 		writing: make(chan struct{}, 1), low: make(chan struct{}, 1),
-		reading: make(chan struct{}, 1), done: make(chan struct{}),
+		reading: make(chan struct{}, 1), done: make(chan struct{}), window: newSendWindow(),
 	}
 	s.writing <- struct{}{}
-	ch.dc.SetBufferedAmountLowThreshold(bufferedLow)
+	ch.dc.SetBufferedAmountLowThreshold(uint64(s.window.low()))
 	ch.dc.OnBufferedAmountLow(func() { signal(s.low) })
 	return s
 }
@@ -100,6 +101,7 @@ func (s *Stream) WriteMessage(ctx context.Context, msg []byte) error {
 			s.settle(ctx)
 			return err
 		}
+		s.window.written += uint64(len(fragment))
 		return nil
 	})
 	if err != nil {
@@ -116,12 +118,19 @@ func (s *Stream) WriteMessage(ctx context.Context, msg []byte) error {
 
 // drain waits until the channel has buffered little enough to take more.
 func (s *Stream) drain(ctx context.Context) error {
-	for s.ch.dc.BufferedAmount() > bufferedHigh {
+	for {
+		buffered := int(s.ch.dc.BufferedAmount())
+		now := time.Now()
+		if s.window.measure(now, buffered, s.conn.baseRTT(now)) {
+			s.ch.dc.SetBufferedAmountLowThreshold(uint64(s.window.low()))
+		}
+		if buffered <= s.window.limit {
+			return s.usable()
+		}
 		if err := s.wait(ctx, s.low); err != nil {
 			return err
 		}
 	}
-	return s.usable()
 }
 
 // wait waits for ch, unless the context, the stream or the connection ends.

@@ -234,6 +234,42 @@ func TestRetryDelay(t *testing.T) {
 	}
 }
 
+func TestSendWindow(t *testing.T) {
+	const rtt = 100 * time.Millisecond
+	start := time.Now()
+	for name, c := range map[string]struct {
+		rate, want int // bytes a second that the path carries; the limit in the end
+	}{
+		"narrow": {100_000, windowMin},
+		"middle": {5_000_000, 1_000_000}, // a round trip and windowQueue
+		"wide":   {1_000_000_000, windowMax},
+	} {
+		w := newSendWindow()
+		now, confirmed := start, uint64(0)
+		w.measure(now, 0, rtt)
+		for range 40 {
+			now = now.Add(2 * rtt)
+			w.written = confirmed + uint64(w.limit)
+			// The path carries what it can, and at most a window a round trip.
+			confirmed += uint64(min(c.rate/5, 2*w.limit))
+			w.written = max(w.written, confirmed+1)
+			w.measure(now, int(w.written-confirmed), rtt)
+			if w.limit < windowMin || w.limit > windowMax || w.low() >= w.limit {
+				t.Fatalf("%s: limit %d", name, w.limit)
+			}
+		}
+		if w.limit != c.want {
+			t.Errorf("%s: limit is %d, want %d", name, w.limit, c.want)
+		}
+		// A pause of the writer says nothing about the path.
+		limit := w.limit
+		w.written = confirmed
+		if w.measure(now.Add(time.Hour), 0, rtt); w.limit != limit {
+			t.Errorf("%s: limit is %d after a pause", name, w.limit)
+		}
+	}
+}
+
 func TestFragments(t *testing.T) {
 	for _, n := range []int{0, 1, MaxFragment - 2, MaxFragment - 1, MaxFragment, 3 * MaxFragment, MaxMessage} {
 		msg := bytes.Repeat([]byte("ab"), n/2+1)[:n]
