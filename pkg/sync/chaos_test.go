@@ -196,6 +196,49 @@ func TestLanesOvertakeEachOther(t *testing.T) {
 	}
 }
 
+// A gate holds back control frames behind the first one until it is opened.
+type gate struct {
+	groupsync.Transport
+	open chan struct{}
+}
+
+func (g gate) Send(ctx context.Context, lane groupsync.Lane, frame []byte) error {
+	if lane == groupsync.Control && frame[0] != 0x01 {
+		select {
+		case <-g.open:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return g.Transport.Send(ctx, lane, frame)
+}
+
+// TestNewsOvertakesTheComparison lets a new entry arrive before the summary without it. The side that finds a difference
+// which is none any more must hear so, or it never begins to tell its own news.
+func TestNewsOvertakesTheComparison(t *testing.T) {
+	lower, higher, g := pair(t)
+	if lower.DeviceID() > higher.DeviceID() {
+		lower, higher = higher, lower
+	}
+	pl, ph := newPipe()
+	open := make(chan struct{})
+	c := connectOver(t, lower, higher, gate{pl, open}, ph)
+	eventually(t, "the lower one has compared", func() bool {
+		groups := c.a.Status().Groups
+		return len(groups) == 1 && groups[0].Synced
+	})
+	lower.put(g, `{"type":"Note"}`)
+	// HELLO, GROUPS, and the ACK of the news.
+	eventually(t, "its news is at the higher one", func() bool { return c.a.Status().FramesIn == 3 })
+	close(open)
+	eventually(t, "the higher one has compared", func() bool { return c.a.Status().FramesIn == 4 })
+	news := higher.put(g, `{"type":"Note","text":"news"}`)
+	eventually(t, "the higher one tells its news", func() bool {
+		_, err := lower.Get(t.Context(), g, news.Subject)
+		return err == nil
+	})
+}
+
 func TestLargeDocuments(t *testing.T) {
 	a, b, g := pair(t)
 	for i := range 5 {

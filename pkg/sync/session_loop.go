@@ -284,7 +284,9 @@ func (s *Session) compare(ctx context.Context, gs *groupSession, asked bool) err
 		}
 	}
 	gs.equal = equal
-	if asked || (!equal && !s.lower && (own.ops != gs.told.ops || own.data != gs.told.data)) {
+	// The other side may have found a difference in what it was told last, which is none any more: it waits for an answer.
+	stale := own.ops != gs.told.ops || own.data != gs.told.data
+	if asked || (stale && (equal || !s.lower)) {
 		own.flags = 0
 		gs.told = own
 		s.tell(encodeGroups([]element{own}))

@@ -173,7 +173,9 @@ func TestInterruptedSyncDoesNotRepeat(t *testing.T) {
 		c.end()
 		st := c.b.Status()
 		received += st.EntriesIn
-		perEntry = st.BytesIn / st.EntriesIn
+		if st.EntriesIn > 0 {
+			perEntry = st.BytesIn / st.EntriesIn
+		}
 	}
 	c := syncPair(t, a, b, g)
 	c.end()
