@@ -139,9 +139,9 @@ func (s *Session) sendFarewell(ctx context.Context, j job) error {
 	if err := s.sendEntries(ctx, j.group, j.raws); err != nil {
 		return err
 	}
-	s.jobs.mu.Lock()
-	defer s.jobs.mu.Unlock()
-	s.jobs.farewells = append(s.jobs.farewells, toldAt{j.group, s.jobs.sent})
+	if s.jobs.await(j.group) {
+		s.note(ctx, noteTold{j.group})
+	}
 	return nil
 }
 
