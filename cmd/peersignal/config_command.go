@@ -73,10 +73,10 @@ func (s *settings) check() error {
 	files := []keyPair{s.tls}
 	if s.turn {
 		embedded = ice.NewEmbedded(nil, ice.EmbeddedPorts{}) // is not asked
-		if _, err := turn.NewPolicy(turn.PolicyConfig{Allow: s.turnAllowPeers, Deny: s.turnDenyPeers}); err != nil {
+		if _, err := turn.NewPolicy(turn.PolicyConfig{Allow: s.relay.AllowPeers, Deny: s.relay.DenyPeers}); err != nil {
 			return err
 		}
-		if len(s.turnTLSListen) > 0 {
+		if len(s.relay.TLSListen) > 0 {
 			files = append(files, s.turnTLS)
 		}
 	}

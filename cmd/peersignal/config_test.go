@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/peersignal/peersignal/internal/turn"
 )
 
 var update = flag.Bool("update", false, "rewrite config.example.yaml")
@@ -81,6 +83,23 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 		if !strings.Contains(string(pages), "`"+name+"`") && !strings.Contains(string(pages), "`--"+name+"`") {
 			t.Errorf("%s is on no page", k.name)
 		}
+	}
+}
+
+// Several keys of credentials are read in their order, so that one can take the place of another.
+func TestRelaySecrets(t *testing.T) {
+	t.Setenv("PEERSIGNAL_TURN_SECRETS", "new:0123456789abcdef, old:fedcba9876543210")
+	s, err := settingsOf(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []turn.Secret{{ID: "new", Key: []byte("0123456789abcdef")}, {ID: "old", Key: []byte("fedcba9876543210")}}
+	if !reflect.DeepEqual(s.relay.Secrets, want) {
+		t.Errorf("got %d secrets, want new and old", len(s.relay.Secrets))
+	}
+	t.Setenv("PEERSIGNAL_TURN_SECRETS", "new:short")
+	if _, err := settingsOf(t); err == nil || strings.Contains(err.Error(), "short,") || !strings.Contains(err.Error(), "turn-secrets") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -210,6 +229,8 @@ func TestSecrets(t *testing.T) {
 			return c.REST.Secret.Reveal()
 		case c.Endpoint != nil:
 			return c.Endpoint.Key.Reveal()
+		case len(s.relay.Secrets) > 0:
+			return string(s.relay.Secrets[0].Key)
 		}
 		return ""
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/peersignal/peersignal/internal/turn"
 )
 
 // kind is the type of a setting.
@@ -61,7 +63,7 @@ var sections = []section{
 		{"allow-origin", list, nil, "host of web pages that may connect, besides the dialled one (repeatable)"},
 		{"trusted-proxy", list, nil, "network (CIDR) whose X-Forwarded-For is believed (repeatable)"},
 	}},
-	{"The embedded relay", []key{
+	{"The embedded relay", slices.Concat([]key{
 		{"turn", boolean, true, "run the embedded STUN/TURN relay"},
 		{"turn-listen", list, []string{":3478"}, "address for STUN/TURN over UDP and TCP (repeatable)"},
 		{"turn-tls-listen", list, nil, "address for TURN over TLS, usually :5349 (repeatable; needs a certificate)"},
@@ -70,13 +72,21 @@ var sections = []section{
 		{"turn-host", text, nil, "host that clients are told for TURN (default: the one that they dialled)"},
 		{"turn-relay-ip", text, nil, "address of this machine that relays (default: derived)"},
 		{"turn-public-ip", text, nil, "address that clients are told for relays, when this machine is behind NAT"},
+		{"turn-public-ip-from", text, nil, "STUN server, host:port, that is asked at the start for --turn-public-ip"},
 		{"turn-relay-ip6", text, nil, "IPv6 address of this machine that relays, too (default: none)"},
 		{"turn-public-ip6", text, nil, "IPv6 address that clients are told instead of --turn-relay-ip6"},
 		{"turn-ports", text, "49152-65535", "range of relay ports, min-max"},
 		{"turn-allow-peer", list, nil, "network (CIDR) that may be relayed to although it is denied by default (repeatable)"},
 		{"turn-deny-peer", list, nil, "network (CIDR) that must not be relayed to (repeatable; wins over --turn-allow-peer)"},
 		{"turn-introduced-only", boolean, false, "relay only between devices that exchanged an offer or an answer here"},
-	}},
+		{"turn-udp-sockets", number, 0, "sockets for each UDP address, on Linux (0: one for each processor)"},
+		{"turn-allocations-per-session", number, turn.DefaultAllocationsPerSession, "most relay ports of a session"},
+		{"turn-allocations-per-user", number, turn.DefaultAllocationsPerUser, "most relay ports of a user"},
+		{"turn-allocations", number, turn.DefaultAllocationsTotal, "most relay ports"},
+		{"turn-bytes-per-second", number, turn.DefaultBytesPerSecond, "most bytes a second that a session relays, both ways together (-1: no limit)"},
+		{"turn-bytes-per-day", number, turn.DefaultBytesPerDay, "most bytes a day that a user relays, both ways together (-1: no limit)"},
+		{"turn-ttl", duration, turn.DefaultTTL, "how long credentials can open relay ports, 1m to 24h"}},
+		secretKeys("turn-secrets", "ID:KEY pairs that credentials are made of, separated by commas, the newest first (default: one made at the start)"))},
 	{"Where ICE servers come from", []key{
 		{"ice-order", list, nil, "steps of sources, joined by +, the next asked when one gives nothing; " +
 			"of embedded, static, rest, endpoint, twilio, cloudflare (repeatable; default: all at once)"},

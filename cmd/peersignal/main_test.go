@@ -52,11 +52,11 @@ ice-servers:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.listen != ":2" || s.limits.Sessions != 9 || s.turn || s.turnPorts != [2]uint16{50000, 50010} {
+	if s.listen != ":2" || s.limits.Sessions != 9 || s.turn || s.relay.RelayPorts != [2]uint16{50000, 50010} {
 		t.Errorf("got %+v", s)
 	}
-	if strings.Join(s.names, " ") != "a.example:1 b.example:2" || strings.Join(s.turnAllowPeers, " ") != "10.0.0.0/8 127.0.0.0/8" {
-		t.Errorf("got %v, %v", s.names, s.turnAllowPeers)
+	if strings.Join(s.names, " ") != "a.example:1 b.example:2" || strings.Join(s.relay.AllowPeers, " ") != "10.0.0.0/8 127.0.0.0/8" {
+		t.Errorf("got %v, %v", s.names, s.relay.AllowPeers)
 	}
 	if len(s.ice.Static) != 1 || s.ice.Static[0].Credential != "c" {
 		t.Errorf("got %v", s.ice.Static)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,17 +47,20 @@ func (a *app) newCertificate(listener string, files keyPair) (*certificate, erro
 }
 
 // newTURN binds the relay's listeners.
-func (a *app) newTURN(s *settings) (*turn.Server, error) {
-	cfg := turn.Config{
-		Listen: s.turnListen, TLSListen: s.turnTLSListen,
-		RelayIP: s.turnRelayIP, PublicIP: s.turnPublicIP, RelayIP6: s.turnRelayIP6, PublicIP6: s.turnPublicIP6,
-		RelayPorts: s.turnPorts, AllowPeers: s.turnAllowPeers, DenyPeers: s.turnDenyPeers,
-		Registerer: a.registry, Logger: a.log.With("part", "turn"),
+func (a *app) newTURN(ctx context.Context, s *settings) (*turn.Server, error) {
+	cfg := s.relay
+	cfg.Registerer, cfg.Logger = a.registry, a.log.With("part", "turn")
+	if s.turnDiscover != "" {
+		seen, err := turn.Discover(ctx, s.turnDiscover, cfg.RelayIP)
+		if err != nil {
+			return nil, fmt.Errorf("%w (set --turn-public-ip instead, or choose another server with --turn-public-ip-from)", err)
+		}
+		cfg.PublicIP = seen
 	}
 	if a.introductions != nil {
 		cfg.Introductions = a.introductions
 	}
-	if len(s.turnTLSListen) > 0 {
+	if len(cfg.TLSListen) > 0 {
 		c, err := a.newCertificate("turn", s.turnTLS)
 		if err != nil {
 			return nil, err

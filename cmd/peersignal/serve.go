@@ -41,7 +41,7 @@ type app struct {
 
 // serve runs until ctx ends, and drains.
 func serve(ctx context.Context, s *settings, out, logs io.Writer) error {
-	a, err := build(s, newLogger(s, logs))
+	a, err := build(ctx, s, newLogger(s, logs))
 	if err != nil {
 		return err
 	}
@@ -58,16 +58,16 @@ func newLogger(s *settings, w io.Writer) *slog.Logger {
 }
 
 // build makes the parts and binds their sockets.
-func build(s *settings, log *slog.Logger) (*app, error) {
+func build(ctx context.Context, s *settings, log *slog.Logger) (*app, error) {
 	a := &app{log: log, registry: newRegistry()}
-	if err := a.bind(s); err != nil {
+	if err := a.bind(ctx, s); err != nil {
 		a.closeSockets()
 		return nil, err
 	}
 	return a, nil
 }
 
-func (a *app) bind(s *settings) (err error) {
+func (a *app) bind(ctx context.Context, s *settings) (err error) {
 	var embedded *ice.Embedded
 	if s.turn {
 		if s.turnIntroducedOnly {
@@ -75,7 +75,7 @@ func (a *app) bind(s *settings) (err error) {
 				return err
 			}
 		}
-		if a.turn, err = a.newTURN(s); err != nil {
+		if a.turn, err = a.newTURN(ctx, s); err != nil {
 			return err
 		}
 		embedded = ice.NewEmbedded(minter{a.turn}, relayPorts(a.turn, s.turnHost))

@@ -2,12 +2,14 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/peersignal/peersignal/internal/ice"
 	"github.com/peersignal/peersignal/internal/signaling"
+	"github.com/peersignal/peersignal/internal/turn"
 )
 
 // settings are the configuration after flags, environment and file, checked as
@@ -19,16 +21,13 @@ type settings struct {
 	origins, proxies      []string
 	limits                signaling.Limits
 
-	turn                        bool
-	turnListen, turnTLSListen   []string
-	turnTLS                     keyPair
-	turnHost                    string
-	turnRelayIP, turnPublicIP   netip.Addr
-	turnRelayIP6, turnPublicIP6 netip.Addr
-	turnPorts                   [2]uint16
-	turnAllowPeers              []string
-	turnDenyPeers               []string
-	turnIntroducedOnly          bool
+	turn               bool
+	turnTLS            keyPair
+	turnHost           string
+	turnDiscover       string // STUN server that tells the public address
+	turnIntroducedOnly bool
+	// relay lacks what the running server adds: certificate, introductions, metrics, logger.
+	relay turn.Config
 
 	// ice lacks what the running server adds: the embedded relay and the logger.
 	ice         ice.Config
@@ -73,19 +72,51 @@ func (v *values) settings() (*settings, error) {
 }
 
 func (r *reader) relay(s *settings) {
-	s.turn, s.turnHost = r.boolean("turn"), r.str("turn-host")
-	s.turnListen, s.turnTLSListen = r.listens("turn-listen"), r.listens("turn-tls-listen")
-	s.turnRelayIP, s.turnPublicIP = r.addr("turn-relay-ip"), r.addr("turn-public-ip")
-	s.turnRelayIP6, s.turnPublicIP6 = r.addr("turn-relay-ip6"), r.addr("turn-public-ip6")
-	s.turnPorts = r.ports("turn-ports")
-	s.turnAllowPeers, s.turnDenyPeers = r.list("turn-allow-peer"), r.list("turn-deny-peer")
+	s.turn, s.turnHost, s.turnDiscover = r.boolean("turn"), r.str("turn-host"), r.str("turn-public-ip-from")
 	s.turnIntroducedOnly = r.boolean("turn-introduced-only")
+	s.relay = turn.Config{
+		Listen: r.listens("turn-listen"), TLSListen: r.listens("turn-tls-listen"), UDPSockets: r.integer("turn-udp-sockets", 0),
+		RelayIP: r.addr("turn-relay-ip"), PublicIP: r.addr("turn-public-ip"),
+		RelayIP6: r.addr("turn-relay-ip6"), PublicIP6: r.addr("turn-public-ip6"), RelayPorts: r.ports("turn-ports"),
+		AllowPeers: r.list("turn-allow-peer"), DenyPeers: r.list("turn-deny-peer"),
+		Secrets: r.relaySecrets(), TTL: r.duration("turn-ttl"),
+		AllocationsPerSession: r.integer("turn-allocations-per-session", 1),
+		AllocationsPerUser:    r.integer("turn-allocations-per-user", 1),
+		AllocationsTotal:      r.integer("turn-allocations", 1),
+		BytesPerSecond:        r.integer("turn-bytes-per-second", -1),
+		BytesPerDay:           int64(r.integer("turn-bytes-per-day", -1)),
+	}
 	if s.turnTLS = r.keyPair("turn-tls-cert", "turn-tls-key"); !s.turnTLS.isSet() {
 		s.turnTLS = s.tls
 	}
-	if s.turn && len(s.turnTLSListen) > 0 && !s.turnTLS.isSet() {
+	if s.turn && len(s.relay.TLSListen) > 0 && !s.turnTLS.isSet() {
 		r.fail("turn-tls-listen", "it needs a certificate: set turn-tls-cert and turn-tls-key, or tls-cert and tls-key")
 	}
+	if s.turnDiscover != "" && s.relay.PublicIP.IsValid() {
+		r.fail("turn-public-ip-from", "it is set, and so is turn-public-ip; choose one")
+	}
+}
+
+// relaySecrets reads ID:KEY pairs; a KEY alone has the id 0.
+func (r *reader) relaySecrets() []turn.Secret {
+	const key = "turn-secrets"
+	value := r.secret(key)
+	if value.IsZero() {
+		return nil
+	}
+	var all []turn.Secret
+	for pair := range strings.SplitSeq(value.Reveal(), ",") {
+		id, secret, ok := strings.Cut(strings.TrimSpace(pair), ":")
+		if !ok {
+			id, secret = "0", id
+		}
+		if len(secret) < turn.MinSecretBytes {
+			r.fail(key, fmt.Sprintf("a KEY has less than %d bytes; write ID:KEY, or several of them separated by commas", turn.MinSecretBytes))
+			return nil
+		}
+		all = append(all, turn.Secret{ID: id, Key: []byte(secret)})
+	}
+	return all
 }
 
 func (r *reader) logs(s *settings) {
