@@ -56,7 +56,8 @@ type Session struct {
 	counters struct{ framesIn, framesOut, bytesIn, bytesOut, entriesIn, entriesOut atomic.Int64 }
 
 	mu     sync.Mutex
-	status []SessionGroup // published by loop
+	status []SessionGroup         // published by loop
+	asking map[peercrypto.ID]bool // groups that were left, whose LOG is expected
 
 	loop loopState
 }
@@ -79,6 +80,7 @@ type loopState struct {
 	knocked    map[peercrypto.ID]bool      // joins that were announced here
 	joining    map[peercrypto.ID]bool      // groups for which the other device asked to join and was told to wait
 	fetching   map[peercrypto.ID]bool      // logs that were asked for
+	looked     map[peercrypto.ID]*view     // groups that are not shared, as they were when farewell looked at them
 	farewells  map[peercrypto.ID]*farewell // groups of which the other side was told that somebody's membership ended
 	common     bool                        // a group was shared at some time
 	ending     time.Time                   // when there was nothing in common any more
@@ -96,13 +98,14 @@ func (e *Engine) NewSession(p Peer, t Transport) *Session {
 	s := &Session{
 		e: e, peer: p, t: t, lower: e.deviceID < p.DeviceID, since: e.cfg.Now(),
 		ctl: make(chan any, 64), out: make(chan []byte, outQueue), inbox: make(chan bulkFrame, 4_096),
-		verified: make(chan bulkWork, 1),
-		notes:    make(chan any, 256), slow: make(chan func(context.Context), maxSlowTasks), wake: make(chan struct{}, 1),
+		verified: make(chan bulkWork, 1), asking: map[peercrypto.ID]bool{},
+		notes: make(chan any, 256), slow: make(chan func(context.Context), maxSlowTasks), wake: make(chan struct{}, 1),
 		loop: loopState{
 			generation: -1,
 			groups:     map[peercrypto.ID]*groupSession{},
 			knocked:    map[peercrypto.ID]bool{}, joining: map[peercrypto.ID]bool{}, fetching: map[peercrypto.ID]bool{},
-			farewells: map[peercrypto.ID]*farewell{}, accepts: map[peercrypto.ID]bool{}, offered: map[peercrypto.Hash]bool{},
+			looked: map[peercrypto.ID]*view{}, farewells: map[peercrypto.ID]*farewell{},
+			accepts: map[peercrypto.ID]bool{}, offered: map[peercrypto.Hash]bool{},
 			asked: map[peercrypto.Hash]bool{}, later: map[peercrypto.Hash]laterWant{}, named: map[peercrypto.ID]bool{},
 		},
 	}

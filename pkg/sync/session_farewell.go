@@ -23,8 +23,9 @@ type farewell struct {
 	told    map[peercrypto.Hash]bool
 	since   int64 // the other side has everything up to this position
 	waiting int   // sent and not acknowledged
-	// Whether this user is out now by the other side's state: asking after JOIN was sent, learning while the LOG that answers it is read.
-	asking, learning bool
+	// learning is set while the LOG is read that answers whether this user is out now by the other side's state. Before it comes, the group
+	// is in Session.asking.
+	learning bool
 	// listed is set when the other side said that it shares the group: an ACK of who does not know this user as a member means nothing.
 	listed bool
 }
@@ -45,10 +46,16 @@ func (s *Session) farewell(ctx context.Context, id peercrypto.ID, since int64, l
 	}
 	f := s.loop.farewells[id]
 	if f == nil {
-		f = &farewell{told: map[peercrypto.Hash]bool{}, since: since}
+		f = &farewell{told: map[peercrypto.Hash]bool{}, since: since, listed: listed}
+	} else if listed && !f.listed {
+		f.listed = true
+		s.confirmed(id, f)
 	}
-	f.listed = f.listed || listed
 	v := g.view.Load()
+	if s.loop.looked[id] == v {
+		return // nothing has changed since
+	}
+	s.loop.looked[id] = v
 	_, member := v.state.Member(s.peer.UserID)
 	var ops []*entry.Entry
 	switch {
@@ -145,28 +152,52 @@ func (s *Session) sendFarewell(ctx context.Context, j job) error {
 	return nil
 }
 
-// told takes the acknowledgement of a farewell. Who left asks once more: the other side may know this user by a grant that a more senior one
-// made meanwhile, and that has to be left, too.
+// told takes the acknowledgement of a farewell.
 func (s *Session) told(ctx context.Context, id peercrypto.ID) error {
 	f := s.loop.farewells[id]
-	g, err := s.e.replica(id)
-	if f.waiting--; f.waiting == 0 && err == nil && g.view.Load().rec.Left && f.listed && s.peer.UserID != s.e.userID {
-		s.slowly(func(ctx context.Context) {
-			if err := s.e.leaveTold(ctx, id); err != nil {
-				s.fail(err)
-			}
-		})
-		if s.e.pendingJoins()[id] == nil {
-			f.asking = true
-			s.tell(rawFrame{group: id}.encode(frameJoin))
-		}
-	}
+	f.waiting--
+	s.confirmed(id, f)
 	return s.changed(ctx)
+}
+
+// confirmed notes that a member has stored this user's leave, and asks once more: the other side may know this user by a grant that a more
+// senior one made meanwhile, and that has to be left, too.
+func (s *Session) confirmed(id peercrypto.ID, f *farewell) {
+	g, err := s.e.replica(id)
+	if err != nil || !g.view.Load().rec.Left || f.waiting > 0 || !f.listed || s.peer.UserID == s.e.userID {
+		return
+	}
+	s.slowly(func(ctx context.Context) {
+		if err := s.e.leaveTold(ctx, id); err != nil {
+			s.fail(err)
+		}
+	})
+	if s.e.pendingJoins()[id] == nil {
+		s.setAsking(id, true)
+		s.tell(rawFrame{group: id}.encode(frameJoin))
+	}
+}
+
+// setAsking notes whether LOG or REFUSED is expected for a group that this user left.
+func (s *Session) setAsking(id peercrypto.ID, asking bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if asking {
+		s.asking[id] = true
+	} else {
+		delete(s.asking, id)
+	}
+}
+
+func (s *Session) isAsking(id peercrypto.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asking[id]
 }
 
 // learnLeft reads the log by which this user is still in a group that was left.
 func (s *Session) learnLeft(n noteLog, f *farewell) {
-	f.asking = false
+	s.setAsking(n.group, false)
 	f.learning = s.slowly(func(ctx context.Context) {
 		if err := s.e.learnLeft(ctx, s.peer.UserID, n.group, n.raws); err != nil {
 			s.fail(err)
@@ -177,8 +208,8 @@ func (s *Session) learnLeft(n noteLog, f *farewell) {
 
 // refused takes REFUSED: about a join, or the confirmation that this user is not in a group any more.
 func (s *Session) refused(ctx context.Context, r refusedFrame) error {
-	if f := s.loop.farewells[r.group]; f != nil && f.asking {
-		f.asking = false
+	if s.isAsking(r.group) {
+		s.setAsking(r.group, false)
 		return s.proceed(ctx)
 	}
 	s.slowly(func(ctx context.Context) { s.e.joinRefused(ctx, r.group, r.code, r.text) })
@@ -187,7 +218,10 @@ func (s *Session) refused(ctx context.Context, r refusedFrame) error {
 
 // over tells whether nothing is in common any more and everything about that was said.
 func (s *Session) over() bool {
-	admission, now := s.e.Admits(s.peer.UserID), s.e.cfg.Now()
+	admission, now := AdmitMember, s.e.cfg.Now()
+	if len(s.loop.groups) == 0 {
+		admission = s.e.Admits(s.peer.UserID)
+	}
 	s.loop.common = s.loop.common || len(s.loop.groups) > 0 || len(s.loop.farewells) > 0
 	switch {
 	case admission == AdmitMember:
@@ -203,8 +237,8 @@ func (s *Session) over() bool {
 		s.loop.ending = now
 	}
 	wait := lingerFor
-	for _, f := range s.loop.farewells {
-		if f.waiting > 0 || f.asking || f.learning {
+	for id, f := range s.loop.farewells {
+		if f.waiting > 0 || f.learning || s.isAsking(id) {
 			wait = endWithin
 			break
 		}

@@ -63,21 +63,10 @@ func (l *logCollector) limit(group peercrypto.ID, flags uint64) int64 {
 	switch {
 	case flags&flagOffer != 0 && l.s.e.Admits(l.s.peer.UserID) == AdmitMember:
 		return limits.OfferBytes
-	case flags&flagOffer == 0 && (l.s.e.pendingJoins()[group] != nil || l.s.peer.UserID == l.s.e.userID || l.left(group)):
+	case flags&flagOffer == 0 && (l.s.e.pendingJoins()[group] != nil || l.s.peer.UserID == l.s.e.userID || l.s.isAsking(group)):
 		return limits.JoinBytes
 	}
 	return 0
-}
-
-// left tells whether this user left a group in which the other one still is.
-func (l *logCollector) left(group peercrypto.ID) bool {
-	g, err := l.s.e.replica(group)
-	if err != nil {
-		return false
-	}
-	v := g.view.Load()
-	_, member := v.state.Member(l.s.peer.UserID)
-	return v.rec.Left && member
 }
 
 // logCame hands a complete log to the worker.
@@ -90,7 +79,7 @@ func (s *Session) logCame(n noteLog) {
 		})
 		return
 	}
-	if f := s.loop.farewells[n.group]; f != nil && f.asking {
+	if f := s.loop.farewells[n.group]; f != nil && s.isAsking(n.group) {
 		s.learnLeft(n, f)
 		return
 	}
