@@ -154,13 +154,14 @@ func (e *Engine) groupInfo(r Reader, g *replica) (GroupInfo, error) {
 	s := v.state
 	info := GroupInfo{
 		ID: v.rec.ID, Name: s.Name(), Owner: s.Owner(), Left: v.rec.Left,
-		GroupDeleted: s.Deleted(), RotationDue: s.RotationDue(),
+		GroupDeleted: s.Deleted(),
 	}
 	m, member := s.Member(e.userID)
 	if member {
 		info.Role = m.Role
 	}
 	info.Joined = v.rec.Joined && !v.rec.Left && member
+	info.RotationDue = info.Joined && s.RotationDue()
 	info.Left = v.rec.Left || (v.rec.Joined && !member)
 	info.Untold = v.untold(e.now())
 	for _, a := range s.Alarms() {
