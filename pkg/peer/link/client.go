@@ -8,6 +8,7 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -62,6 +63,8 @@ type session struct {
 	local  netip.Addr    // of this machine; zero when unknown
 	probe  chan struct{} // signalled when the server should show that it is there
 	within time.Duration // for the answer to that
+	heard  atomic.Int64  // when the server last answered a ping, in unix nanoseconds; first when it was ready
+	pong   func()        // called then; set before run
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -109,6 +112,7 @@ func openSession(ctx context.Context, name, wsURL string, l login) (*session, er
 		_ = ws.CloseNow()
 		return nil, fmt.Errorf("signing in to %s: %w", name, err)
 	}
+	s.heard.Store(time.Now().UnixNano())
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	return s, nil
 }
@@ -240,6 +244,8 @@ func (s *session) ping() {
 			s.cancel(fmt.Errorf("pinging server: %w", err))
 			return
 		}
+		s.heard.Store(time.Now().UnixNano())
+		s.pong()
 	}
 }
 

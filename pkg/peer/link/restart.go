@@ -150,13 +150,18 @@ func (k *keeper) step(now time.Time) time.Duration {
 	if soon {
 		k.nextTry = earlier(k.nextTry, later(now, k.lastTry.Add(restartPause)))
 	}
-	if r.present && !now.Before(k.nextTry) {
+	next := k.lostAt.Add(l.cfg.RestartTimeout)
+	switch {
+	case !r.present:
+	case now.Before(k.nextTry):
+		next = earlier(next, k.nextTry)
+	case r.heard.Before(later(k.lostAt, k.lastTry)):
+		// An offer gives up what may come back by itself: the server first has
+		// to show that it can be told. Its answer wakes the keeper.
+		l.urge()
+	default:
 		k.try(r, now)
 		return 0
-	}
-	next := k.lostAt.Add(l.cfg.RestartTimeout)
-	if r.present {
-		next = earlier(next, k.nextTry)
 	}
 	if !k.absentSince.IsZero() {
 		next = earlier(next, k.absentSince.Add(l.cfg.timing.gone))

@@ -102,9 +102,13 @@ func traffic(t *testing.T, from, to *link.Conn, name string) (stop func()) {
 	}
 }
 
+// loses waits until a path is lost. The event of a short loss may not be seen.
 func (d *device) loses(c *link.Conn) {
 	d.t.Helper()
-	await(d, "loss of the path", func(e link.PathChanged) bool { return e.Conn == c && e.Lost })
+	eventually(d.t, "loss of the path", func() bool {
+		st := c.Stats()
+		return st.Lost || st.Restarts > 0
+	})
 }
 
 // recovers waits until both sides have a path after they lost it.
@@ -128,6 +132,7 @@ func TestNetworkDown(t *testing.T) {
 	p.gateA.set(false)
 	p.a.loses(p.ac)
 	p.b.loses(p.bc)
+	await(p.a, "event", func(e link.PathChanged) bool { return e.Conn == p.ac && e.Lost })
 	await(p.a, "loss of the server", func(link.ServerDown) bool { return true })
 	time.Sleep(soon) // it stays away for a moment
 	p.gateA.set(true)
@@ -136,6 +141,23 @@ func TestNetworkDown(t *testing.T) {
 	one()
 	two()
 	echo(t, p.ac, p.bc, "again")
+}
+
+// Nothing is given up for an offer that nobody would get: a path that comes back
+// while the server is away is simply used on.
+func TestPathComesBack(t *testing.T) {
+	p := newPair(t, soon, nil)
+	one := traffic(t, p.bc, p.ac, "there")
+	p.gateA.set(false)
+	p.an.cut(everything)
+	eventually(t, "loss", func() bool { return p.ac.Stats().Lost })
+	time.Sleep(soon)
+	p.an.cut(nil)
+	eventually(t, "path", func() bool { return !p.ac.Stats().Lost && !p.bc.Stats().Lost })
+	one()
+	if st := p.ac.Stats(); st.Restarts != 0 {
+		t.Errorf("restarted: %+v", st)
+	}
 }
 
 // An address goes away and another one comes. Nobody waits for silence.

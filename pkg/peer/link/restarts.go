@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
@@ -87,8 +88,9 @@ func (l *Link) disown(m *wire.Signal, rd *round, to Remote) error {
 
 // reach says how a device can be told something.
 type reach struct {
-	session bool // there is a session with the server
-	present bool // the device is present on a topic of ours, and:
+	session bool      // there is a session with the server, and:
+	heard   time.Time // when the server last gave a sign of life
+	present bool      // the device is present on a topic of ours, and:
 	cert    peercrypto.DeviceCert
 	topic   Topic
 }
@@ -97,6 +99,9 @@ func (l *Link) reach(device peercrypto.ID) reach {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := reach{session: l.session != nil}
+	if r.session {
+		r.heard = time.Unix(0, l.session.heard.Load())
+	}
 	if d := l.peers.devices[device]; r.session && d != nil {
 		r.cert = d.cert
 		r.topic, r.present = l.routeLocked(d)

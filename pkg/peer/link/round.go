@@ -20,7 +20,7 @@ type round struct {
 	eph     peercrypto.BoxPublicKey
 	keys    sealKeys
 	offer   offer              // the peer's, unless ours
-	answers chan wire.Envelope // capacity 1
+	answers chan wire.Envelope // a few: late ones of rounds before may come first
 
 	// Guarded by the attempt's mutex.
 	described bool               // the peer's description was applied: candidates may be
@@ -41,7 +41,7 @@ func newRound(gen uint64, cert peercrypto.DeviceCert, topic Topic) (*round, erro
 	}
 	return &round{
 		gen: gen, ours: true, via: topic.Tag, eph: secret.Public(),
-		keys: newSealKeys(shared, topic.EnvSalt), answers: make(chan wire.Envelope, 1),
+		keys: newSealKeys(shared, topic.EnvSalt), answers: make(chan wire.Envelope, 4),
 	}, nil
 }
 

@@ -229,6 +229,11 @@ func (l *Link) currentCert() (peercrypto.DeviceCert, error) {
 // serveSession announces the session, keeps its topics and handles its messages
 // until it ends.
 func (l *Link) serveSession(s *session, cert peercrypto.DeviceCert) error {
+	s.pong = func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.wakeAllLocked()
+	}
 	l.up(s)
 	renew := time.AfterFunc(time.UnixMilli(cert.Expires).Sub(l.cfg.Now())-l.cfg.CertLife/4, func() { s.cancel(errRenew) })
 	defer renew.Stop()
