@@ -16,7 +16,9 @@
 // [New] validates the configuration, [Link.Run] does all the work and returns
 // after every goroutine that it started has ended. One consumer reads
 // [Link.Events] until the channel is closed. Established connections do not
-// need the signaling server: they stay while it is away.
+// need the signaling server: they stay while it is away. They outlive their
+// network path, too: one that is lost is replaced through the server, without
+// loss of data, within [Config.RestartTimeout].
 //
 // # Trust
 //
