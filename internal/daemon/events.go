@@ -57,6 +57,12 @@ func eventJSON(ev peer.Event) api.Event {
 		return api.Event{Kind: "device-disconnected", Device: string(ev.Device), User: string(ev.User), Error: errText(ev.Err)}
 	case peer.ConnectFailed:
 		return api.Event{Kind: "connect-failed", Device: string(ev.Device), User: string(ev.User), Error: errText(ev.Err)}
+	case peer.PathChanged:
+		text := "lost"
+		if !ev.Lost {
+			text = ev.Path.Local + "/" + ev.Path.Remote + " over " + ev.Path.Protocol
+		}
+		return api.Event{Kind: "path-changed", Device: string(ev.Device), User: string(ev.User), Text: text}
 	case peer.SyncStarted:
 		return api.Event{Kind: "sync-started", Device: string(ev.Device), User: string(ev.User)}
 	case peer.SyncEnded:

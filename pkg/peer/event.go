@@ -41,6 +41,15 @@ type DeviceConnected struct {
 	Outgoing     bool // this device made the offer
 }
 
+// PathChanged says that the network path to a connected device was lost, found
+// again, or is another one now. The connection and its sync go on; what is said
+// while the path is lost waits.
+type PathChanged struct {
+	Device, User peercrypto.ID
+	Path         link.Path
+	Lost         bool // Path is the one that was lost, or zero
+}
+
 // DeviceDisconnected says that the connection with a device ended.
 type DeviceDisconnected struct {
 	Device, User peercrypto.ID
@@ -142,6 +151,7 @@ func (ServerDown) event()         {}
 func (DeviceDiscovered) event()   {}
 func (DeviceGone) event()         {}
 func (DeviceConnected) event()    {}
+func (PathChanged) event()        {}
 func (DeviceDisconnected) event() {}
 func (ConnectFailed) event()      {}
 func (SyncStarted) event()        {}

@@ -164,6 +164,9 @@ func (p *Peer) followLink() {
 			p.gone(ev)
 		case link.Connected:
 			p.connected(ev.Conn)
+		case link.PathChanged:
+			r := ev.Conn.Remote()
+			p.hub.publish(PathChanged{Device: r.DeviceID, User: r.UserID, Path: ev.Path, Lost: ev.Lost})
 		case link.Disconnected:
 			p.disconnected(ev)
 		case link.DialFailed:

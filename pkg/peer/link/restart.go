@@ -163,7 +163,7 @@ func (k *keeper) step(now time.Time) time.Duration {
 		k.try(r, now)
 		return 0
 	}
-	if !k.absentSince.IsZero() {
+	if !up && !k.absentSince.IsZero() {
 		next = earlier(next, k.absentSince.Add(l.cfg.timing.gone))
 	}
 	return max(next.Sub(now), 0)
