@@ -28,6 +28,8 @@ type farewell struct {
 	learning bool
 	// listed is set when the other side said that it shares the group: an ACK of who does not know this user as a member means nothing.
 	listed bool
+	// theirs is set when the other user left: its device may wait for an ACK of this one.
+	theirs bool
 }
 
 type (
@@ -65,6 +67,7 @@ func (s *Session) farewell(ctx context.Context, id peercrypto.ID, since int64, l
 		var roots []peercrypto.Hash
 		for _, end := range g.endings(v.state, s.peer.UserID) {
 			roots = append(roots, end.op.Hash)
+			f.theirs = f.theirs || end.op.Signer == s.peer.UserID
 		}
 		ops, err = s.pastOf(ctx, roots, f.since)
 	}
@@ -236,13 +239,12 @@ func (s *Session) over() bool {
 	case s.loop.ending.IsZero():
 		s.loop.ending = now
 	}
-	wait := lingerFor
+	wait, done := lingerFor, len(s.loop.farewells) > 0
 	for id, f := range s.loop.farewells {
 		if f.waiting > 0 || f.learning || s.isAsking(id) {
-			wait = endWithin
-			break
+			wait, done = endWithin, false
 		}
-		wait = 0
+		done = done && !f.theirs
 	}
-	return now.Sub(s.loop.ending) >= wait
+	return done || now.Sub(s.loop.ending) >= wait
 }
