@@ -254,14 +254,18 @@ func turnServer(t *testing.T) wire.ICEServer {
 // stoppableTURN is turnServer with a function that ends it.
 func stoppableTURN(t *testing.T) (stop func(), server wire.ICEServer) {
 	t.Helper()
-	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp4", pc.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	var pc net.PacketConn
+	var ln net.Listener
+	eventually(t, "a port that is free for both", func() bool {
+		var err error
+		if pc, err = net.ListenPacket("udp4", "127.0.0.1:0"); err != nil {
+			return false
+		}
+		if ln, err = net.Listen("tcp4", pc.LocalAddr().String()); err != nil {
+			_ = pc.Close()
+		}
+		return err == nil
+	})
 	relays := &pionturn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"}
 	s, err := pionturn.NewServer(pionturn.ServerConfig{
 		Realm: "test",

@@ -403,6 +403,9 @@ func (k *keeper) respond(rd *round) {
 	defer cancel()
 	k.out = nil
 	k.lastTry = time.Now()
+	if k.lostAt.IsZero() {
+		k.lose(k.lastTry, false) // only the other side had noticed
+	}
 	k.nextTry = k.lastTry.Add(t.try)
 	k.restarted = true
 	err := k.renew(ctx)
