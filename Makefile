@@ -12,7 +12,7 @@ export GOFLAGS ?= -buildvcs=false
 
 .PHONY: help
 help: ## this list
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## static binaries in bin/
@@ -62,6 +62,10 @@ bench: ## benchmarks; figures are ratios within one run
 .PHONY: bench-turn
 bench-turn: ## the relay beside coturn (Debian package coturn), under 3 minutes; figures are ratios within the run
 	$(GO) run ./test/bench/turn
+
+.PHONY: image-check
+image-check: ## build the Dockerfile with buildah and start what is in it as its user (root; Debian packages buildah, debootstrap)
+	test/image/check.sh
 
 .PHONY: golden
 golden: ## rewrite golden vectors: only before a first release, never after
