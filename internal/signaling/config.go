@@ -66,6 +66,10 @@ type Config struct {
 	// e.g. EndKicked. It must not block.
 	OnSessionEnd func(session, reason string)
 
+	// Audit is told who was let in, who was not, and what operators did; nil:
+	// nobody.
+	Audit Auditor
+
 	Limits Limits
 }
 

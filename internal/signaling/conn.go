@@ -53,6 +53,12 @@ var (
 	errBinary     = errors.New("frame is not text")
 )
 
+// ip is the client's address.
+func (c *conn) ip() netip.Addr {
+	ap, _ := netip.ParseAddrPort(c.addr)
+	return ap.Addr()
+}
+
 // network is where the client comes from, see networkOf.
 func (c *conn) network() netip.Prefix {
 	ap, _ := netip.ParseAddrPort(c.addr)

@@ -18,7 +18,7 @@ func (s *Server) handshake(c *conn) *member {
 		return nil
 	}
 	timeout := time.AfterFunc(s.cfg.Limits.AuthTimeout, func() {
-		s.refuse(c, &wire.Refused{
+		s.refuseAuth(c, nil, &wire.Refused{
 			Code: wire.CodeAuthTimeout, Message: "no valid auth in time", RetryAfter: time.Second.Milliseconds(),
 		})
 	})
@@ -34,14 +34,19 @@ func (s *Server) handshake(c *conn) *member {
 		})
 	}
 	if refused != nil {
-		s.refuse(c, refused)
+		s.refuseAuth(c, auth, refused)
+		return nil
+	}
+	if refused = s.blocks.refusal(auth.A.DeviceID, auth.A.UserKey, c.ip(), s.cfg.Now()); refused != nil {
+		s.refuseAuth(c, auth, refused)
 		return nil
 	}
 	m, refused := s.open(c, auth)
 	if refused != nil {
-		s.refuse(c, refused)
+		s.refuseAuth(c, auth, refused)
 		return nil
 	}
+	s.auditMember(AuditRegistered, m, "", "")
 	return m
 }
 
@@ -133,6 +138,17 @@ func (s *Server) enter(c *conn, m *member, ready *wire.Ready) *wire.Refused {
 	return nil
 }
 
+// refuseAuth is refuse, with a line in the audit log. auth is nil when there
+// was none.
+func (s *Server) refuseAuth(c *conn, auth *wire.Auth, r *wire.Refused) {
+	e := AuditEvent{Kind: AuditRefused, Address: c.addr, Code: string(r.Code), Detail: r.Message}
+	if auth != nil {
+		e.Device, e.User = string(auth.A.DeviceID), auth.A.UserKey.String()
+	}
+	s.audit(e)
+	s.refuse(c, r)
+}
+
 func (s *Server) refuse(c *conn, r *wire.Refused) {
 	s.metrics.refused.WithLabelValues(string(r.Code)).Inc()
 	code := wire.CloseRefused
@@ -164,6 +180,7 @@ func (s *Server) iceServers(m *member) ([]wire.ICEServer, int64, error) {
 		s.metrics.iceErrors.Inc()
 		return nil, 0, err
 	}
+	s.auditCredentials(m, servers)
 	m.iceExpires = expires
 	if expires.IsZero() {
 		return servers, 0, nil
@@ -173,6 +190,7 @@ func (s *Server) iceServers(m *member) ([]wire.ICEServer, int64, error) {
 
 // ended tells whoever bound something to the session.
 func (s *Server) ended(m *member, reason string) {
+	s.auditMember(AuditEnded, m, reason, "")
 	if s.cfg.OnSessionEnd != nil {
 		s.cfg.OnSessionEnd(m.session.String(), reason)
 	}

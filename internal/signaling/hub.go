@@ -65,12 +65,12 @@ func newHub(l *Limits) *hub {
 	}
 }
 
-type hubStats struct{ held, remote, nodes int }
+type hubStats struct{ held, users, remote, nodes int }
 
 func (h *hub) stats() hubStats {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	s := hubStats{held: h.held, remote: h.remote}
+	s := hubStats{held: h.held, users: len(h.users), remote: h.remote}
 	if h.cluster != nil {
 		s.nodes = len(h.cluster.peers)
 	}

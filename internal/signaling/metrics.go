@@ -75,7 +75,7 @@ func newMetrics(s *Server) (*metrics, error) {
 			wire.CodeInvalid, wire.CodeBadNonce, wire.CodeNonceExpired, wire.CodeUseName, wire.CodeUnknownName,
 			wire.CodeBadTime, wire.CodeBadDeviceID, wire.CodeBadCertificate, wire.CodeCertMismatch, wire.CodeBadSignature,
 			wire.CodeDeviceConflict, wire.CodeTooManyDevices, wire.CodeTooManySessions, wire.CodeServerFull,
-			wire.CodeAuthTimeout, wire.CodeDraining)...),
+			wire.CodeAuthTimeout, wire.CodeDraining, wire.CodeBlocked)...),
 		closed: counterVec("closed_total", "Ended connections by reason.", "reason",
 			endGone, endBye, endStopped, wire.CloseRefused.String(), wire.CloseReplaced.String(),
 			wire.CloseSlowReader.String(), wire.CloseTooLarge.String(), wire.CloseRate.String(),

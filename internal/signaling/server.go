@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
-	"time"
 
 	"github.com/peersignal/peersignal/pkg/wire"
 )
@@ -21,6 +20,7 @@ type Server struct {
 	metrics *metrics
 	gate    gate
 	hub     *hub
+	blocks  blocks
 
 	// ctx bounds what sessions ask others for; Run cancels it.
 	ctx    context.Context
@@ -116,23 +116,6 @@ func drainMessage(c *conn, after int64) wire.Message {
 	r := drainingRefusal()
 	r.RetryAfter = after
 	return r
-}
-
-// Kick ends the session of a device on this node with a notice, and reports
-// whether there was one.
-func (s *Server) Kick(device string, message string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		if m := c.member.Load(); m != nil && string(m.device) == device {
-			c.shut(closing{
-				code: wire.CloseKicked, reason: wire.CloseKicked.String(),
-				last: &wire.Notice{Code: wire.CodeKicked, Message: message, RetryAfter: time.Minute.Milliseconds()},
-			})
-			return true
-		}
-	}
-	return false
 }
 
 // start registers a connection and begins to serve it, unless the server is

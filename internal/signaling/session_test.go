@@ -294,7 +294,7 @@ func TestDrain(t *testing.T) {
 func TestKick(t *testing.T) {
 	n := start(t, signaling.Config{})
 	c := connect(t, n, newDevice(t))
-	if n.Kick("nobody", "") || !n.Kick(string(c.id()), "go away") {
+	if kick(t, n, "nobody") != 0 || kick(t, n, c.id()) != 1 {
 		t.Error("Kick reports the wrong thing")
 	}
 	if m := read[*wire.Notice](c); m.Code != wire.CodeKicked || m.Message != "go away" {

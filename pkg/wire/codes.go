@@ -22,6 +22,8 @@ const (
 	CodeRateLimited Code = "rate-limited"
 	// CodeInvalid: not a valid message. Also a refusal.
 	CodeInvalid Code = "invalid"
+	// CodeExpired: the target did not come back in time.
+	CodeExpired Code = "expired"
 	// CodeUnavailable: the server cannot do it now (ICE servers).
 	CodeUnavailable Code = "unavailable"
 )
@@ -54,6 +56,8 @@ const (
 	CodeTooManySessions Code = "too-many-sessions"
 	// CodeServerFull: the server has no room.
 	CodeServerFull Code = "server-full"
+	// CodeBlocked: the operator keeps this device, user or address out.
+	CodeBlocked Code = "blocked"
 	// CodeAuthTimeout: no valid auth within AuthTimeout.
 	CodeAuthTimeout Code = "auth-timeout"
 )
@@ -72,7 +76,7 @@ const (
 // refusals: the same auth body with a new nonce and time).
 func (c Code) Retry() bool {
 	switch c {
-	case CodeOffline, CodeRateLimited, CodeUnavailable, CodeBadNonce, CodeNonceExpired,
+	case CodeOffline, CodeExpired, CodeRateLimited, CodeUnavailable, CodeBadNonce, CodeNonceExpired,
 		CodeTooManyDevices, CodeTooManySessions, CodeServerFull, CodeAuthTimeout, CodeDraining:
 		return true
 	default:
