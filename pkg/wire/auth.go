@@ -28,7 +28,8 @@ type Auth struct {
 	A      AuthBody              `json:"a"`
 	Sig    peercrypto.Signature  `json:"sig"`
 	Cert   peercrypto.DeviceCert `json:"cert"`
-	Resume string                `json:"resume,omitempty"`
+	Resume string                `json:"resume,omitempty"` // token of the session to go on with
+	Got    uint64                `json:"got,omitempty"`    // counted frames of it that this client has received
 }
 
 type authFrame struct {
@@ -57,6 +58,8 @@ func (m *Auth) validate() error {
 		return errors.New("cb is not empty")
 	case len(m.Resume) > 64:
 		return errors.New("resume is too long")
+	case m.Got > MaxID || m.Got > 0 && m.Resume == "":
+		return errors.New("got is out of range or without resume")
 	}
 	if err := checkID("deviceId", a.DeviceID); err != nil {
 		return err

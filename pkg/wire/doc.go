@@ -35,7 +35,7 @@
 //	hello           ->
 //	                                            <- auth
 //	ready | refused ->
-//	                                            <- topics, offer, answer, candidate, ice
+//	                                            <- topics, offer, answer, candidate, ice, ack
 //	result, ice, present, offer, answer,
 //	candidate, notice ->
 //	                                            <- bye
@@ -50,19 +50,20 @@
 // name is the server's canonical name, or "" when none is configured; it is
 // information, never a source of the name that the client signs. nonce is
 // fresh for this connection, valid for one auth and for 60 s. caps lists what
-// the server can do; "rv1" is the rendezvous of static tags. A client that
-// does not know v closes.
+// the server can do; "rv1" is the rendezvous of static tags, "resume" are
+// sessions that outlive their connection. A client that does not know v closes.
 //
 // # auth, client to server ([Auth])
 //
 //	{"type":"auth","a":{"v":1,"server":"host:port","nonce":b64u32,"cnonce":b64u16,
 //	 "deviceId":id,"deviceKey":b64,"userId":id,"userKey":b64,"time":ms,"cb":"","caps":[…]},
-//	 "sig":b64,"cert":{device certificate},"resume":""}
+//	 "sig":b64,"cert":{device certificate},"resume":"","got":n}
 //
 // sig is the device key's signature with purpose "signal-auth" over the
 // canonical form of a. server is the name that the client dialled: lower-case
 // A-label host and explicit port ([CanonicalServer]). cb is "" (reserved for a
-// channel binding). resume is the token of an earlier ready, or absent.
+// channel binding). resume is the token of an earlier ready, or absent; got
+// comes with it, see Resuming.
 //
 // The server checks in this order, and refuses with the first code that
 // applies: the shape ([CodeInvalid]); nonce is this connection's
@@ -84,13 +85,55 @@
 // # ready and refused, server to client ([Ready], [Refused])
 //
 //	{"type":"ready","session":b64u16,"you":{"addr":"ip:port"},"ice":[{"urls":[…],
-//	 "username":"","credential":""}],"iceExpires":ms,"resume":"","resumeExpires":0}
+//	 "username":"","credential":""}],"iceExpires":ms,"resume":"","resumeExpires":ms,
+//	 "resumed":false,"topics":0}
 //	{"type":"refused","code":"…","message":"…","name":"host:port","retryAfter":ms}
 //
 // addr is the client's address as the server sees it. iceExpires is 0 when the
-// credentials do not expire. resume is reserved: servers send "" and clients
-// publish their topics again after every ready. After refused the server
-// closes with [CloseRefused] (or [CloseAuthTimeout]).
+// credentials do not expire. resume is "" for a client that does not list the
+// capability, else the token of the session, which is accepted until
+// resumeExpires; topics is how many tags the session holds already. After
+// refused the server closes with [CloseRefused] (or [CloseAuthTimeout]); with
+// [CodeBlocked] the operator keeps the device, the user or the address out.
+//
+// # Resuming
+//
+// A session of a client that lists "resume" outlives its connection. When that
+// ends without bye, and not by the server's will (replaced, kicked, rate,
+// protocol), the session is parked: nobody is told that it left, and signals
+// for it wait, until the server's resume window is over, and at most until
+// [PingTimeout] after the last sign of life. Then it is over.
+//
+// Both sides count the frames present, offer, answer and candidate of a
+// session, in the order in which they are sent. A client that connects again
+// sends the token and how many it has got. If the session can go on, ready says
+// "resumed":true with the same session id: it holds the same tags, the count
+// goes on from got, the signals that the client has not got are sent (again),
+// and whole lists are sent of the tags about which presence may have been lost;
+// what the client knows about the others is right. The request ids of a session
+// must not repeat over its connections: results that were held come to the
+// connection that there is then. A request without a result may have been
+// carried out: a client makes it again, and the receiver of a signal ignores
+// what it has seen.
+//
+// If the session cannot go on (it is over, the server was started again, the
+// connection is to another server behind the same name, the certificate is
+// another one), ready says "resumed":false and begins a new session. Its tags
+// may still be those of the old one: "topics" is not 0 then, join was told to
+// the others, and the client gets whole lists. Otherwise it sends its tags
+// again. A token is valid with the device key that it was given to, and only
+// there.
+//
+// # ack, client to server ([Ack])
+//
+//	{"type":"ack","n":n}
+//
+// n counted frames have been received. The server keeps each offer, answer and
+// candidate of a session that can be resumed until it is acknowledged. The client
+// acknowledges within [AckDelay] of the first of them that it has not
+// acknowledged, and after [AckBytes] of them at once; presence alone needs no
+// ack. More than a send queue without ack closes with [CloseSlowReader]. There
+// is no answer.
 //
 // # topics, client to server ([Topics])
 //
@@ -122,10 +165,18 @@
 // via is a tag that both devices hold, or "" when both sessions have the same
 // user key. from is stamped by the server from the session. eph is present in
 // offers and absent in answers and candidates. The server looks at env's shape
-// and size only. The answer is a result: delivered (it is in the send queue of
-// the target), offline (the target shares the tag but could not be reached),
+// and size only. The answer is a result: delivered, offline (the
+// target shares the tag but could not be reached, or has too much waiting),
+// expired (it waited for a parked target, which did not come back in time),
 // not-allowed (the target is unknown, or the two do not share via: one answer
 // for both, so that nobody can probe), rate-limited, too-large or invalid.
+//
+// delivered means that the target's session has the frame: a target that can
+// resume gets it, also over a connection that it makes later, unless the
+// session ends before; then presence says leave. For a target that cannot, it
+// means that the frame is in the send queue of its connection. The result of a
+// signal to a parked session is held until the session resumes or is over, which
+// may take up to [PingTimeout].
 //
 // # result, server to client ([Result])
 //
@@ -147,7 +198,16 @@
 //	server to client: {"type":"notice","code":"replaced|draining|kicked","message":"…","retryAfter":ms}
 //
 // notice comes before the server closes. The same device key on a second
-// connection replaces the first, which is told so: newest wins.
+// connection replaces the first, which is told so: newest wins. After bye the
+// server sends what it has for the client and closes with status 1000; a client
+// that does not want to lose it reads until then.
+//
+// With draining the server takes no new sessions, and serves this one for some
+// time yet. The client goes on, says bye when retryAfter ms have passed since
+// the notice, and connects again, with its token. A connection that ends before
+// (the server closes with [CloseDraining] when its time is over) is followed by a
+// new one at that time, too. retryAfter is random for each session, so that they
+// do not all come at once.
 //
 // # Bad messages
 //

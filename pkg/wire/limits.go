@@ -12,6 +12,8 @@ const (
 	Path = "/v1/signal"
 	// CapRV1 is the capability of static rendezvous tags.
 	CapRV1 = "rv1"
+	// CapResume is the capability of sessions that outlive their connection.
+	CapResume = "resume"
 )
 
 // Limits that both sides know. Sizes are bytes of one text frame.
@@ -49,4 +51,8 @@ const (
 	// PingInterval and PingTimeout are the server's keep-alive.
 	PingInterval = 25 * time.Second
 	PingTimeout  = 60 * time.Second
+	// AckDelay and AckBytes are after how long, and after how many bytes of
+	// signals, a client that can resume acknowledges at the latest.
+	AckDelay = time.Second
+	AckBytes = 16 << 10
 )

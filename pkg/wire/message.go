@@ -12,7 +12,7 @@ import (
 
 // Message is one of the messages of this package, always as a pointer:
 // *Hello, *Auth, *Ready, *Refused, *Topics, *Present, *Signal, *Result,
-// *ICERequest, *ICE, *Bye, *Notice.
+// *ICERequest, *ICE, *Ack, *Bye, *Notice.
 type Message interface {
 	// Type is the value of the member "type".
 	Type() string
@@ -80,6 +80,7 @@ const (
 	typePresent = "present"
 	typeResult  = "result"
 	typeICE     = "ice"
+	typeAck     = "ack"
 	typeBye     = "bye"
 	typeNotice  = "notice"
 )
@@ -126,6 +127,10 @@ func decodeClient(typ string, frame []byte) (Message, error) {
 		var f iceRequestFrame
 		err := peercrypto.UnmarshalStrict(frame, &f)
 		return &f.ICERequest, err
+	case typeAck:
+		var f ackFrame
+		err := peercrypto.UnmarshalStrict(frame, &f)
+		return &f.Ack, err
 	case typeBye:
 		var f byeFrame
 		err := peercrypto.UnmarshalStrict(frame, &f)

@@ -32,8 +32,15 @@ func clientMessages(t testing.TB) []wire.Message {
 		&wire.Signal{Kind: wire.KindAnswer, ID: wire.MaxID, To: idA, Conn: connA, Env: wire.NewEnvelope(nil, []byte("x"))},
 		&wire.Signal{Kind: wire.KindCandidate, ID: 5, To: idA, Via: tag(3), Conn: connA, Env: wire.NewEnvelope(nil, []byte("xy"))},
 		&wire.ICERequest{ID: 4},
+		resuming(d.auth(t, wire.Nonce{1}, "example.org:443", now)),
+		&wire.Ack{N: 7},
 		&wire.Bye{},
 	}
+}
+
+func resuming(a *wire.Auth) *wire.Auth {
+	a.Resume, a.Got = "token", 12
+	return a
 }
 
 func serverMessages(t testing.TB) []wire.Message {
@@ -46,6 +53,10 @@ func serverMessages(t testing.TB) []wire.Message {
 		&wire.Ready{
 			Session: peercrypto.NewNonce(), You: wire.You{Addr: "127.0.0.1:1"},
 			ICE: []wire.ICEServer{{URLs: []string{"turn:127.0.0.1:3478?transport=udp"}, Username: "u", Credential: "c"}},
+		},
+		&wire.Ready{
+			Session: peercrypto.NewNonce(), You: wire.You{Addr: "127.0.0.1:1"}, ICE: []wire.ICEServer{},
+			Resume: "token", ResumeExpires: 9, Resumed: true, Topics: 3,
 		},
 		&wire.Refused{Code: wire.CodeUseName, Message: "dial it", Name: "example.org:443", RetryAfter: 5},
 		&wire.Present{Tag: tag(1), Full: true, Join: []wire.PresentPeer{{Cert: d.cert}}},

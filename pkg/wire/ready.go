@@ -13,8 +13,10 @@ type Ready struct {
 	You           You              `json:"you"`
 	ICE           []ICEServer      `json:"ice"`
 	ICEExpires    int64            `json:"iceExpires"`    // ms, 0: never
-	Resume        string           `json:"resume"`        // reserved, ""
-	ResumeExpires int64            `json:"resumeExpires"` // reserved, 0
+	Resume        string           `json:"resume"`        // token to go on with this session, or ""
+	ResumeExpires int64            `json:"resumeExpires"` // ms, of the token; 0 without
+	Resumed       bool             `json:"resumed"`       // the session of auth's token goes on
+	Topics        int              `json:"topics"`        // tags that the session holds already
 }
 
 // You is what the server sees of the client.
@@ -52,8 +54,11 @@ func (m *Ready) validate() error {
 	if len(m.You.Addr) > 64 {
 		return errors.New("addr is too long")
 	}
-	if len(m.Resume) > 64 || m.ResumeExpires < 0 {
+	if len(m.Resume) > 64 || m.ResumeExpires < 0 || m.ResumeExpires > MaxID {
 		return errors.New("resume is malformed")
+	}
+	if m.Topics < 0 || m.Topics > MaxTopics {
+		return errors.New("topics is out of range")
 	}
 	return checkICE(m.ICE, m.ICEExpires)
 }

@@ -33,7 +33,31 @@ func (m *Result) validate() error {
 	return checkRequestID(m.ID)
 }
 
-// Bye says that the client goes; the server closes without an answer.
+// Ack says how many counted frames of the session the client has received.
+// There is no answer.
+type Ack struct {
+	N uint64 `json:"n"`
+}
+
+type ackFrame struct {
+	T string `json:"type"`
+	Ack
+}
+
+// Type is "ack".
+func (*Ack) Type() string { return typeAck }
+
+func (m *Ack) frame() any { return ackFrame{typeAck, *m} }
+
+func (m *Ack) validate() error {
+	if m.N == 0 || m.N > MaxID {
+		return errors.New("n is out of range")
+	}
+	return nil
+}
+
+// Bye says that the client goes; the server closes when it has
+// sent what it had for the client.
 type Bye struct{}
 
 type byeFrame struct {
@@ -48,7 +72,8 @@ func (m *Bye) frame() any { return byeFrame{typeBye, *m} }
 
 func (*Bye) validate() error { return nil }
 
-// Notice says why the server is about to close.
+// Notice says why the server is about to close, or with CodeDraining that it
+// will.
 type Notice struct {
 	Code       Code   `json:"code"`
 	Message    string `json:"message"`
