@@ -34,7 +34,7 @@ func newCommand() *cobra.Command {
 			_, _ = fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 		},
 	}
-	root.AddCommand(serve, newConfigCommand(), newHealthCommand(), version)
+	root.AddCommand(serve, newConfigCommand(), newLoadCommand(), newHealthCommand(), version)
 	return root
 }
 

@@ -1,0 +1,289 @@
+package load
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/wire"
+)
+
+// Peersignal is the dialect of our server, pkg/wire. Each device belongs to a
+// user of its own and authenticates as any other client does.
+type Peersignal struct {
+	server string // the name that is signed
+}
+
+// NewPeersignal makes the dialect for a server whose name, see
+// [wire.CanonicalServer], is server.
+func NewPeersignal(server string) Peersignal { return Peersignal{server} }
+
+// Name is "peersignal".
+func (Peersignal) Name() string { return "peersignal" }
+
+// Device makes a device with new keys and a certificate.
+func (p Peersignal) Device(int) (Device, error) {
+	now := time.Now()
+	user, err := peercrypto.GenerateSigningKey()
+	if err != nil {
+		return nil, fmt.Errorf("making a user: %w", err)
+	}
+	key, err := peercrypto.GenerateSigningKey()
+	if err != nil {
+		return nil, fmt.Errorf("making a device: %w", err)
+	}
+	box, err := peercrypto.GenerateBoxKey()
+	if err != nil {
+		return nil, fmt.Errorf("making a device: %w", err)
+	}
+	body := peercrypto.DeviceBody{Created: now.UnixMilli(), Key: key.Public()}
+	// A server knows users by their keys and does not derive the id, which is
+	// costly on purpose.
+	cert, err := peercrypto.SignDeviceCert(user, peercrypto.DeviceCert{
+		V: 1, DeviceID: body.ID(), DeviceKey: key.Public(), BoxKey: box.Public(), UserID: peercrypto.NewID(now),
+		UserKey: user.Public(), Issued: now.Add(-time.Minute).UnixMilli(), Expires: now.Add(7 * 24 * time.Hour).UnixMilli(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("certifying a device: %w", err)
+	}
+	return &peer{server: p.server, key: key, cert: cert, id: string(cert.DeviceID)}, nil
+}
+
+// peer is a device of our protocol.
+type peer struct {
+	server string
+	key    peercrypto.SigningKey
+	cert   peercrypto.DeviceCert
+	id     string
+	resume atomic.Pointer[string]
+}
+
+func (p *peer) ID() string { return p.id }
+
+func (p *peer) Open() Opening { return Opening{Path: wire.Path, Subprotocol: wire.Subprotocol} }
+
+func (p *peer) Greet(dst []byte) []byte { return dst }
+
+func (p *peer) Read(message, reply []byte) (Event, []byte) {
+	switch kind := messageType(message); string(kind) {
+	case "result":
+		return readResult(message), reply
+	case "offer":
+		return Event{Kind: Offer, Conn: readConn(message)}, reply
+	case "answer":
+		return Event{Kind: Answer, Conn: readConn(message)}, reply
+	case "present":
+		return readPresence(message), reply
+	case "hello":
+		return p.authenticate(message, reply)
+	case "ready":
+		return p.ready(message), reply
+	case "refused", "notice":
+		return readFarewell(message, string(kind) == "refused"), reply
+	default:
+		return Event{}, reply
+	}
+}
+
+// messageType finds the member "type", which comes first in what servers write.
+func messageType(message []byte) (kind []byte) {
+	if rest, ok := bytes.CutPrefix(message, []byte(`{"type":"`)); ok {
+		if end := bytes.IndexByte(rest, '"'); end >= 0 {
+			return rest[:end]
+		}
+	}
+	members(message, func(name, value []byte) bool {
+		if string(name) == "type" {
+			kind = text(value)
+			return false
+		}
+		return true
+	})
+	return kind
+}
+
+func (p *peer) authenticate(message, reply []byte) (Event, []byte) {
+	m, err := wire.DecodeFromServer(message)
+	hello, ok := m.(*wire.Hello)
+	if err != nil || !ok {
+		return Event{Kind: Refused, Code: "bad-hello"}, reply
+	}
+	auth, err := wire.SignAuth(wire.AuthBody{
+		V: wire.Version, Server: p.server, Nonce: hello.Nonce, CNonce: peercrypto.NewNonce(),
+		DeviceID: p.cert.DeviceID, DeviceKey: p.cert.DeviceKey, UserID: p.cert.UserID, UserKey: p.cert.UserKey,
+		Time: time.Now().UnixMilli(), Caps: []string{wire.CapRV1},
+	}, p.key, p.cert)
+	if err != nil {
+		return Event{Kind: Refused, Code: "cannot-sign"}, reply
+	}
+	if token := p.resume.Load(); token != nil {
+		auth.Resume = *token
+	}
+	frame, err := wire.Encode(auth)
+	if err != nil {
+		return Event{Kind: Refused, Code: "cannot-encode"}, reply
+	}
+	return Event{}, append(reply, frame...)
+}
+
+func (p *peer) ready(message []byte) Event {
+	e := Event{Kind: Ready}
+	members(message, func(name, value []byte) bool {
+		switch string(name) {
+		case "resume":
+			if token := string(text(value)); token != "" {
+				p.resume.Store(&token)
+			}
+		case "resumed":
+			e.Resumed = string(value) == "true"
+		}
+		return true
+	})
+	return e
+}
+
+func readResult(message []byte) Event {
+	e := Event{Kind: Result}
+	members(message, func(name, value []byte) bool {
+		switch string(name) {
+		case "id":
+			e.ID = number(value)
+		case "code":
+			if code := text(value); string(code) != "ok" && string(code) != "delivered" {
+				e.Code = string(code)
+			}
+		case "retryAfter":
+			e.RetryAfter = time.Duration(number(value)) * time.Millisecond
+		}
+		return true
+	})
+	return e
+}
+
+func readFarewell(message []byte, refused bool) Event {
+	e := Event{Kind: Farewell}
+	if refused {
+		e.Kind = Refused
+	}
+	members(message, func(name, value []byte) bool {
+		switch string(name) {
+		case "code":
+			e.Code = string(text(value))
+		case "retryAfter":
+			e.RetryAfter = time.Duration(number(value)) * time.Millisecond
+		}
+		return true
+	})
+	return e
+}
+
+func readConn(message []byte) (conn uint64) {
+	members(message, func(name, value []byte) bool {
+		if string(name) != "conn" {
+			return true
+		}
+		for _, c := range text(value) {
+			digit := uint64(c - '0')
+			if c >= 'a' {
+				digit = uint64(c-'a') + 10
+			}
+			conn = conn*36 + digit
+		}
+		return false
+	})
+	return conn
+}
+
+func readPresence(message []byte) Event {
+	e := Event{Kind: Presence, Message: message}
+	members(message, func(name, value []byte) bool {
+		switch string(name) {
+		case "tag":
+			_, _ = base64.RawURLEncoding.Decode(e.Topic[:], text(value))
+		case "full":
+			e.Whole = string(value) == "true"
+		case "join":
+			e.Join = bytes.Count(value, []byte(`"deviceId":`))
+		case "leave":
+			e.Leave = bytes.Count(value, []byte(`"`)) / 2
+		}
+		return true
+	})
+	return e
+}
+
+func (p *peer) Topics(dst []byte, id uint64, add, drop []Topic) []byte {
+	dst = append(dst, `{"type":"topics","id":`...)
+	dst = strconv.AppendUint(dst, id, 10)
+	dst = appendTags(dst, `,"add":[`, add)
+	dst = appendTags(dst, `,"del":[`, drop)
+	return append(dst, '}')
+}
+
+func appendTags(dst []byte, name string, tags []Topic) []byte {
+	if len(tags) == 0 {
+		return dst
+	}
+	dst = append(dst, name...)
+	for i := range tags {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, '"')
+		dst = base64.RawURLEncoding.AppendEncode(dst, tags[i][:])
+		dst = append(dst, '"')
+	}
+	return append(dst, ']')
+}
+
+// sealed is the ciphertext of all envelopes: nobody opens it.
+var sealed = strings.Repeat("c2VhbGVkIGJ5IG5vYm9keSwgb3BlbmVkIGJ5IG5vYm9keQ", wire.MaxCiphertext/48)
+
+// overhead is about how long the rest of a signal is.
+const overhead = 138
+
+// MaxSize is the longest message that a signal can be.
+const MaxSize = wire.MaxCiphertext - 4096 + overhead
+
+func (p *peer) Signal(dst []byte, s Signal) []byte {
+	if s.Answer {
+		dst = append(dst, `{"type":"answer","id":`...)
+	} else {
+		dst = append(dst, `{"type":"offer","id":`...)
+	}
+	dst = strconv.AppendUint(dst, s.ID, 10)
+	dst = append(dst, `,"to":"`...)
+	dst = append(dst, s.To...)
+	dst = append(dst, `","via":"`...)
+	dst = base64.RawURLEncoding.AppendEncode(dst, s.Via[:])
+	dst = append(dst, `","conn":"`...)
+	dst = appendConn(dst, s.Conn)
+	dst = append(dst, `","env":{`...)
+	n := s.Size - overhead
+	if !s.Answer {
+		dst = append(dst, `"eph":"CQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",`...)
+		n -= 53
+	}
+	dst = append(dst, `"ct":"`...)
+	dst = append(dst, sealed[:max(n, 64)/4*4]...)
+	return append(dst, `"}}`...)
+}
+
+// appendConn writes a number as a connection id: 25 digits of base 36.
+func appendConn(dst []byte, n uint64) []byte {
+	const zeros = "0000000000000000000000000"
+	at := len(dst)
+	dst = append(dst, zeros...)
+	for i := len(dst) - 1; i >= at && n > 0; i-- {
+		dst[i] = "0123456789abcdefghijklmnopqrstuvwxyz"[n%36]
+		n /= 36
+	}
+	return dst
+}
+
+func (p *peer) Bye(dst []byte) []byte { return append(dst, `{"type":"bye"}`...) }
