@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -69,7 +70,7 @@ type claims struct {
 // minter derives and checks credentials. Its methods may be used from several
 // goroutines.
 type minter struct {
-	secrets []Secret // immutable
+	secrets atomic.Pointer[[]Secret] // what it points to is immutable
 	ttl     time.Duration
 
 	mu      sync.Mutex
@@ -83,11 +84,17 @@ type revocation struct {
 }
 
 func newMinter(secrets []Secret, ttl time.Duration) *minter {
+	m := &minter{ttl: ttl, revoked: make(map[string]struct{})}
+	m.setSecrets(secrets)
+	return m
+}
+
+func (m *minter) setSecrets(secrets []Secret) {
 	own := make([]Secret, len(secrets))
 	for i, s := range secrets {
 		own[i] = Secret{ID: s.ID, Key: append([]byte(nil), s.Key...)}
 	}
-	return &minter{secrets: own, ttl: ttl, revoked: make(map[string]struct{})}
+	m.secrets.Store(&own)
 }
 
 // mint returns the credentials of a session, and its tag in them.
@@ -95,7 +102,7 @@ func (m *minter) mint(session, user string, now time.Time) (c Credentials, tag s
 	if session == "" || user == "" {
 		return Credentials{}, "", errors.New("minting turn credentials: session and user must not be empty")
 	}
-	secret := &m.secrets[0]
+	secret := &(*m.secrets.Load())[0]
 	tag = secret.tag("session", session)
 	if m.isRevoked(tag, now) {
 		return Credentials{}, "", fmt.Errorf("minting turn credentials: %w", ErrRevoked)
@@ -119,9 +126,10 @@ func (m *minter) parse(username string) (c claims, reason string) {
 	if err != nil || expires <= 0 {
 		return claims{}, authMalformed
 	}
-	for i := range m.secrets {
-		if m.secrets[i].ID == parts[1] {
-			return claims{expires: expires, secret: &m.secrets[i], session: parts[2], user: parts[3]}, ""
+	secrets := *m.secrets.Load()
+	for i := range secrets {
+		if secrets[i].ID == parts[1] {
+			return claims{expires: expires, secret: &secrets[i], session: parts[2], user: parts[3]}, ""
 		}
 	}
 	return claims{}, authUnknownKey
@@ -130,12 +138,13 @@ func (m *minter) parse(username string) (c claims, reason string) {
 // revoke refuses the session until every credential it may hold has expired,
 // and returns the session's tags, one a secret.
 func (m *minter) revoke(session string, now time.Time) []string {
-	tags := make([]string, len(m.secrets))
+	secrets := *m.secrets.Load()
+	tags := make([]string, len(secrets))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forgetLocked(now)
-	for i := range m.secrets {
-		tags[i] = m.secrets[i].tag("session", session)
+	for i := range secrets {
+		tags[i] = secrets[i].tag("session", session)
 		if _, ok := m.revoked[tags[i]]; ok {
 			continue
 		}

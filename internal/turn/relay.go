@@ -167,7 +167,7 @@ type judgement struct {
 func (r *relay) judge(d *direction, j *judgement, peer netip.AddrPort) bool {
 	if at := r.judged.Load(); j.peer != peer || j.at != at {
 		*j = judgement{peer: peer, at: at, other: r.family.relayOf(peer)}
-		j.reason, j.ownRelay = r.server.policy.decide(peer)
+		j.reason, j.ownRelay = r.server.policy.Load().decide(peer)
 		if j.reason == "" && peer.Addr().Is4() != r.family.ip.Is4() {
 			j.reason = denyFamily
 		}

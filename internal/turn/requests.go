@@ -170,7 +170,7 @@ func (f *front) checkPeer(peer netip.Addr) string {
 	}
 	r.judged.Add(1)
 	if f.method != stun.MethodChannelBind {
-		if ok, reason := f.server.policy.AllowedIP(peer); !ok {
+		if ok, reason := f.server.policy.Load().AllowedIP(peer); !ok {
 			return reason
 		}
 		if !r.mayPermit(peer) {
@@ -195,7 +195,7 @@ func (f *front) checkBind(r *relay, peer netip.Addr) string {
 	}
 	port := binary.BigEndian.Uint16(v[2:]) ^ stunCookie>>16
 	at := netip.AddrPortFrom(peer, port)
-	if ok, reason := f.server.policy.Allowed(at); !ok {
+	if ok, reason := f.server.policy.Load().Allowed(at); !ok {
 		return reason
 	}
 	if !r.mayMeet(r.family.relayOf(at), peer) {

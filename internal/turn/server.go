@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,11 +18,11 @@ const retryDelay = 10 * time.Millisecond
 // Server is an embedded STUN/TURN server. New binds its sockets, Run serves
 // them. All methods may be called from several goroutines.
 type Server struct {
-	// Static.
+	// Static, but for what Reload changes in minter and policy.
 	cfg       Config
 	minter    *minter
 	ledger    *ledger
-	policy    *Policy
+	policy    atomic.Pointer[Policy]
 	sources   *sources
 	names     *names
 	metrics   *metrics
@@ -73,11 +74,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.resolveFamilies(); err != nil {
 		return nil, fmt.Errorf("configuring turn: %w", err)
 	}
-	s.policy, err = NewPolicy(PolicyConfig{
-		Allow: cfg.AllowPeers, Deny: cfg.DenyPeers,
-		Relay: s.relayAddresses(), RelayPorts: cfg.RelayPorts, Own: hostAddresses(),
-	})
-	if err != nil {
+	if err := s.setPolicy(cfg.AllowPeers, cfg.DenyPeers); err != nil {
 		return nil, fmt.Errorf("configuring turn: %w", err)
 	}
 	if err := s.listenAll(); err != nil {
