@@ -63,6 +63,11 @@ bench: ## benchmarks; figures are ratios within one run
 bench-turn: ## the relay beside coturn (Debian package coturn), under 3 minutes; figures are ratios within the run
 	$(GO) run ./test/bench/turn
 
+.PHONY: deploy-check
+deploy-check: ## alerts, dashboard, units, compose file and chart against the program; wants promtool (Debian package prometheus) and helm
+	@command -v helm >/dev/null || { echo "installing helm"; $(GO) install helm.sh/helm/v3/cmd/helm@v3.22.0; }
+	PATH="$$PATH:$$($(GO) env GOPATH)/bin" $(GO) test -count=1 -v ./test/deploy
+
 .PHONY: image-check
 image-check: ## build the Dockerfile with buildah and start what is in it as its user (root; Debian packages buildah, debootstrap)
 	test/image/check.sh
