@@ -34,23 +34,16 @@ const idLen = 25
 
 // checkID checks the grammar of ids on the wire: 25 characters, no suffix.
 func checkID(what string, id peercrypto.ID) error {
-	if !isID(string(id)) {
+	if !isID(id) {
 		return errors.New(what + " is not an id of 25 characters")
 	}
 	return nil
 }
 
-func isID(s string) bool {
-	if len(s) != idLen {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'z') {
-			return false
-		}
-	}
-	return true
-}
+// text is what the grammars are checked on.
+type text interface{ ~string | ~[]byte }
+
+func isID[T text](s T) bool { return len(s) == idLen && inAlphabet(s, inID) }
 
 func checkRequestID(id uint64) error {
 	if id == 0 || id > MaxID {
@@ -97,10 +90,12 @@ func checkText(what, s string) error {
 
 // isSealed tells whether s is strict b64u of at least one byte.
 func isSealed(s string) bool {
-	if s == "" || len(s)%4 == 1 || !inAlphabet(s, inB64u) {
-		return false
-	}
-	// The bits behind the last byte must be zero.
+	return s != "" && len(s)%4 != 1 && inAlphabet(s, inB64u) && endsClean(s)
+}
+
+// endsClean tells whether the bits of a base64 text behind its last byte are
+// zero.
+func endsClean[T text](s T) bool {
 	switch v := b64value(s[len(s)-1]); len(s) % 4 {
 	case 2:
 		return v&15 == 0
@@ -113,7 +108,7 @@ func isSealed(s string) bool {
 
 // isKeyText tells whether s is strict b64 of 32 bytes: 43 characters, of which
 // the last has two zero bits, and the padding.
-func isKeyText(s string) bool {
+func isKeyText[T text](s T) bool {
 	return len(s) == 44 && s[43] == '=' && inAlphabet(s[:43], inB64) && b64value(s[42])&3 == 0
 }
 
@@ -122,6 +117,7 @@ func isKeyText(s string) bool {
 const (
 	inB64  = 1
 	inB64u = 2
+	inID   = 4
 )
 
 var alphabets = func() (t [256]uint8) {
@@ -134,11 +130,14 @@ var alphabets = func() (t [256]uint8) {
 		case c == '-', c == '_':
 			t[i] = inB64u
 		}
+		if c := byte(i); c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+			t[i] |= inID
+		}
 	}
 	return t
 }()
 
-func inAlphabet(s string, alphabet uint8) bool {
+func inAlphabet[T text](s T, alphabet uint8) bool {
 	all := alphabet
 	for i := range len(s) {
 		all &= alphabets[s[i]]
@@ -166,7 +165,7 @@ const tagTextLen = 22
 var strictB64u = base64.RawURLEncoding.Strict()
 
 // parseTag reads a tag from its text without allocating.
-func parseTag(s string) (tag peercrypto.Tag, ok bool) {
+func parseTag[T text](s T) (tag peercrypto.Tag, ok bool) {
 	if len(s) != tagTextLen || !inAlphabet(s, inB64u) {
 		return tag, false
 	}

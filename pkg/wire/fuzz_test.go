@@ -102,6 +102,13 @@ func FuzzSignalScanner(f *testing.F) {
 		if fast, ok = wire.ScanSignal(ours, client); !ok || !reflect.DeepEqual(plain, fast) {
 			t.Fatalf("the scanner does not take %s", ours)
 		}
+		var ref wire.SignalRef
+		if ref.Scan(ours) != client {
+			t.Fatalf("a server scans %s as a client's: %v", ours, !client)
+		}
+		if stamped := plain.Stamped(idA); client && string(ref.AppendStamped(nil, idA)) != string(stamped) {
+			t.Fatalf("%s is not stamped like %s", ours, stamped)
+		}
 	})
 }
 

@@ -51,8 +51,13 @@ func Encode(m Message) ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("wire: encoding %s: %w", m.Type(), err)
 	}
-	if s, ok := m.(*Signal); ok {
-		return s.appendFrame(make([]byte, 0, s.frameSize())), nil
+	switch m := m.(type) {
+	case *Signal:
+		return m.appendFrame(make([]byte, 0, m.frameSize())), nil
+	case *Result:
+		if m.Message == "" && m.RetryAfter == 0 {
+			return AppendResult(make([]byte, 0, 64), m.ID, m.Code), nil
+		}
 	}
 	b, err := json.Marshal(m.frame())
 	if err != nil {

@@ -119,3 +119,37 @@ func TestClientsIgnoreWhatIsNew(t *testing.T) {
 		t.Errorf("unknown type: %v", err)
 	}
 }
+
+func TestAppendResult(t *testing.T) {
+	for _, r := range []wire.Result{{ID: 1, Code: wire.CodeOK}, {ID: wire.MaxID, Code: wire.CodeNotAllowed}} {
+		fast, err := wire.Encode(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := wire.DecodeFromServer(fast)
+		if got, ok := back.(*wire.Result); err != nil || !ok || *got != r || string(wire.AppendResult(nil, r.ID, r.Code)) != string(fast) {
+			t.Errorf("%s: got %+v, %v, want %+v", fast, back, err, r)
+		}
+	}
+}
+
+// TestAlphabet puts every byte at every place of a ciphertext: only base64url is scanned.
+func TestAlphabet(t *testing.T) {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	ct := strings.Repeat("A", 20)
+	frame, err := wire.Encode(&wire.Signal{Kind: wire.KindAnswer, ID: 1, To: idA, Conn: connA, Env: wire.Envelope{CT: ct}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(string(frame), ct)
+	for place := range len(ct) {
+		for c := range 256 {
+			f := append([]byte(nil), frame...)
+			f[at+place] = byte(c)
+			var ref wire.SignalRef
+			if got, want := ref.Scan(f), strings.IndexByte(alphabet, byte(c)) >= 0; got != want {
+				t.Fatalf("byte %#x at %d: scanned is %v", c, place, got)
+			}
+		}
+	}
+}

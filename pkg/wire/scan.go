@@ -1,14 +1,15 @@
 package wire
 
 import (
+	"bytes"
+	"encoding/binary"
 	"strconv"
-	"strings"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 )
 
 // Relaying a signal is what a server does most, and general JSON decoding would
-// cost more than all the rest of it. scanSignal therefore reads the form that
+// cost more than all the rest of it. SignalRef.Scan therefore reads the form that
 // appendFrame writes (any order of members, no white space, no escapes) in one
 // pass and leaves everything else to the plain decoder. What it accepts, the
 // plain decoder accepts with the same result; a fuzz test holds both to it.
@@ -20,35 +21,105 @@ const (
 	fromServer direction = false
 )
 
-// scanSignal gives the signal in frame, or false when the plain decoder has to
-// decide. The signal does not refer to frame.
-func scanSignal(frame []byte, dir direction) (*Signal, bool) {
+// SignalRef is a signal that still stands in its frame: what a server needs to
+// relay it. It is valid as long as the frame does not change.
+type SignalRef struct {
+	Kind Kind
+	ID   uint64
+	Via  peercrypto.Tag // zero: both are of the same user
+	// To and Conn are the text of ids.
+	To, Conn []byte
+
+	from, eph, ct []byte
+}
+
+// Scan reads a client's signal from frame. False means that DecodeFromClient
+// has to decide what it is.
+func (r *SignalRef) Scan(frame []byte) bool { return r.scan(frame, fromClient) }
+
+func (r *SignalRef) scan(frame []byte, dir direction) bool {
 	if len(frame) > MaxFrame || len(frame) < 2 || frame[0] != '{' {
-		return nil, false
+		return false
 	}
-	s := scanner{text: string(frame)}
-	m := &Signal{}
+	*r = SignalRef{}
+	s := scanner{text: frame, pos: 1}
 	var seen members
-	s.pos = 1
 	for {
-		if !s.member(m, dir, &seen) {
-			return nil, false
+		if !s.member(r, dir, &seen) {
+			return false
 		}
 		if s.take('}') {
 			break
 		}
 		if !s.take(',') {
-			return nil, false
+			return false
 		}
 	}
 	want := members(hasType | hasVia | hasConn | hasEnv | hasFrom)
 	if dir == fromClient {
 		want = hasType | hasVia | hasConn | hasEnv | hasID | hasTo
 	}
-	if s.pos != len(s.text) || seen != want || m.validate() != nil {
+	return s.pos == len(s.text) && seen == want && r.valid(dir)
+}
+
+// valid is what Signal.validate asks for.
+func (r *SignalRef) valid(dir direction) bool {
+	who := r.from
+	if dir == fromClient {
+		who = r.To
+	}
+	if r.Kind == "" || !isID(who) || !isID(r.Conn) {
+		return false
+	}
+	if (r.Kind == KindOffer) != (len(r.eph) > 0) || len(r.eph) > 0 && !isKeyText(r.eph) {
+		return false
+	}
+	return len(r.ct) > 0 && len(r.ct) <= MaxCiphertext && len(r.ct)%4 != 1 && allB64u(r.ct) && endsClean(r.ct)
+}
+
+// AppendStamped appends the frame that the target receives: without id and to,
+// with from as the server knows it.
+func (r *SignalRef) AppendStamped(dst []byte, from peercrypto.ID) []byte {
+	dst = append(dst, `{"type":"`...)
+	dst = append(dst, r.Kind...)
+	dst = append(dst, `","from":"`...)
+	dst = append(dst, from...)
+	dst = append(dst, `","via":"`...)
+	if r.Via != (peercrypto.Tag{}) {
+		dst = appendTag(dst, r.Via)
+	}
+	dst = append(dst, `","conn":"`...)
+	dst = append(dst, r.Conn...)
+	dst = append(dst, `","env":{`...)
+	if len(r.eph) > 0 {
+		dst = append(dst, `"eph":"`...)
+		dst = append(dst, r.eph...)
+		dst = append(dst, `",`...)
+	}
+	dst = append(dst, `"ct":"`...)
+	dst = append(dst, r.ct...)
+	return append(dst, `"}}`...)
+}
+
+// StampedSize is at least the length of what AppendStamped appends.
+func (r *SignalRef) StampedSize() int { return 192 + len(r.eph) + len(r.ct) }
+
+// Signal copies it.
+func (r *SignalRef) Signal() *Signal {
+	return &Signal{
+		Kind: r.Kind, ID: r.ID, To: peercrypto.ID(r.To), From: peercrypto.ID(r.from), Via: r.Via,
+		Conn: peercrypto.ID(r.Conn), Env: Envelope{Eph: string(r.eph), CT: string(r.ct)},
+	}
+}
+
+// scanSignal gives the signal in frame, or false when the plain decoder has to
+// decide. The signal does not refer to frame.
+func scanSignal(frame []byte, dir direction) (*Signal, bool) {
+	var r SignalRef
+	if !r.scan(frame, dir) {
 		return nil, false
 	}
-	return m, true
+	return r.Signal(), true
 }
 
 type members uint8
@@ -74,7 +145,7 @@ func (m *members) add(bit members) bool {
 
 // scanner reads compact JSON without escapes.
 type scanner struct {
-	text string
+	text []byte
 	pos  int
 }
 
@@ -89,13 +160,13 @@ func (s *scanner) take(c byte) bool {
 // str reads up to the next quote. Whether there is an escape or a byte that has
 // to be escaped in it need not be asked: the alphabets of all names and values
 // are without them, and each is checked against its own.
-func (s *scanner) str() (string, bool) {
+func (s *scanner) str() ([]byte, bool) {
 	if !s.take('"') {
-		return "", false
+		return nil, false
 	}
-	n := strings.IndexByte(s.text[s.pos:], '"')
+	n := bytes.IndexByte(s.text[s.pos:], '"')
 	if n < 0 {
-		return "", false
+		return nil, false
 	}
 	value := s.text[s.pos : s.pos+n]
 	s.pos += n + 1
@@ -105,49 +176,48 @@ func (s *scanner) str() (string, bool) {
 // number reads a request id.
 func (s *scanner) number() (uint64, bool) {
 	start := s.pos
+	n := uint64(0)
 	for s.pos < len(s.text) && s.text[s.pos] >= '0' && s.text[s.pos] <= '9' {
-		s.pos++
+		n = 10*n + uint64(s.text[s.pos]-'0')
+		if s.pos++; s.pos-start > 16 {
+			return 0, false
+		}
 	}
-	digits := s.text[start:s.pos]
-	if digits == "" || digits[0] == '0' || len(digits) > 16 {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(digits, 10, 64)
-	return n, err == nil && n <= MaxID
+	return n, s.pos > start && s.text[start] != '0' && n <= MaxID
 }
 
-func (s *scanner) member(m *Signal, dir direction, seen *members) bool {
+func (s *scanner) member(r *SignalRef, dir direction, seen *members) bool {
 	name, ok := s.str()
 	if !ok || !s.take(':') {
 		return false
 	}
-	if name == "env" {
-		return seen.add(hasEnv) && s.envelope(&m.Env)
+	if string(name) == "env" {
+		return seen.add(hasEnv) && s.envelope(r)
 	}
-	if name == "id" {
-		m.ID, ok = s.number()
+	if string(name) == "id" {
+		r.ID, ok = s.number()
 		return ok && dir == fromClient && seen.add(hasID)
 	}
 	value, ok := s.str()
 	if !ok {
 		return false
 	}
-	switch name {
+	switch string(name) {
 	case "type":
-		m.Kind = Kind(value)
+		r.Kind = kindOf(value)
 		return seen.add(hasType)
 	case "to":
-		m.To = peercrypto.ID(value)
+		r.To = value
 		return dir == fromClient && seen.add(hasTo)
 	case "from":
-		m.From = peercrypto.ID(value)
-		return dir == fromServer && value != "" && seen.add(hasFrom)
+		r.from = value
+		return dir == fromServer && seen.add(hasFrom)
 	case "conn":
-		m.Conn = peercrypto.ID(value)
+		r.Conn = value
 		return seen.add(hasConn)
 	case "via":
-		if value != "" {
-			m.Via, ok = parseTag(value)
+		if len(value) > 0 {
+			r.Via, ok = parseTag(value)
 		}
 		return ok && seen.add(hasVia)
 	default:
@@ -155,7 +225,21 @@ func (s *scanner) member(m *Signal, dir direction, seen *members) bool {
 	}
 }
 
-func (s *scanner) envelope(e *Envelope) bool {
+// kindOf is "" for what is none.
+func kindOf(name []byte) Kind {
+	switch string(name) {
+	case string(KindOffer):
+		return KindOffer
+	case string(KindAnswer):
+		return KindAnswer
+	case string(KindCandidate):
+		return KindCandidate
+	default:
+		return ""
+	}
+}
+
+func (s *scanner) envelope(r *SignalRef) bool {
 	if !s.take('{') {
 		return false
 	}
@@ -170,10 +254,10 @@ func (s *scanner) envelope(e *Envelope) bool {
 			return false
 		}
 		switch {
-		case name == "eph" && !eph:
-			e.Eph, eph = value, true
-		case name == "ct" && !ct:
-			e.CT, ct = value, true
+		case string(name) == "eph" && !eph:
+			r.eph, eph = value, true
+		case string(name) == "ct" && !ct:
+			r.ct, ct = value, true
 		default:
 			return false
 		}
@@ -184,4 +268,36 @@ func (s *scanner) envelope(e *Envelope) bool {
 			return false
 		}
 	}
+}
+
+// AppendResult appends the frame of a Result without message, of a valid id and
+// code.
+func AppendResult(dst []byte, id uint64, code Code) []byte {
+	dst = append(dst, `{"type":"result","id":`...)
+	dst = strconv.AppendUint(dst, id, 10)
+	dst = append(dst, `,"code":"`...)
+	dst = append(dst, code...)
+	return append(dst, `"}`...)
+}
+
+// allB64u is inAlphabet(b, inB64u), eight bytes at a time. In a word of bytes
+// below 0x80, adding 0x80-n to each sets the high bits of those that are at
+// least n, without carries.
+func allB64u(b []byte) bool {
+	const (
+		ones = 0x0101010101010101
+		high = 0x80 * ones
+	)
+	bad := uint64(0)
+	for len(b) >= 8 {
+		x := binary.LittleEndian.Uint64(b)
+		b = b[8:]
+		y := x | 0x20*ones // upper case to lower case
+		good := (y + (0x80-'a')*ones) &^ (y + (0x7f-'z')*ones)
+		good |= (x + (0x80-'0')*ones) &^ (x + (0x7f-'9')*ones)
+		good |= (x + (0x80-'-')*ones) &^ (x + (0x7f-'-')*ones)
+		good |= (x + (0x80-'_')*ones) &^ (x + (0x7f-'_')*ones)
+		bad |= x | ^good
+	}
+	return bad&high == 0 && inAlphabet(b, inB64u)
 }
