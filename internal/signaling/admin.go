@@ -67,7 +67,7 @@ func (s *Server) Stats() Stats {
 	pending, sessions := s.gate.counts()
 	return Stats{
 		Node: s.cfg.Node, Draining: s.Draining(), Sessions: sessions, Pending: pending, Topics: st.held,
-		Users: st.users, Nodes: st.nodes, RemoteSessions: st.remote, Blocks: len(s.Blocked()),
+		Parked: st.parked, Users: st.users, Nodes: st.nodes, RemoteSessions: st.remote, Blocks: len(s.Blocked()),
 	}
 }
 
@@ -169,20 +169,27 @@ func (s *Server) endBlocked(b Block) int {
 
 // end ends sessions of this node with a notice.
 func (s *Server) end(sel Selector, notice *wire.Notice) int {
-	members := s.hub.matching(sel)
+	members := s.hub.kick(sel, closing{code: wire.CloseKicked, reason: EndKicked, last: notice})
 	for _, m := range members {
 		s.auditMember(AuditKicked, m, string(notice.Code), notice.Message)
-		m.conn.shut(closing{code: wire.CloseKicked, reason: EndKicked, last: notice})
 	}
 	return len(members)
 }
 
-// matching gives the sessions of this node that match.
-func (h *hub) matching(sel Selector) []*member {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
+// kick ends the sessions of this node that match. One that is connected is over
+// when its connection has ended.
+func (h *hub) kick(sel Selector, how closing) []*member {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	var out []*member
 	h.eachLocked(sel, func(m *member) { out = append(out, m) })
+	for _, m := range out {
+		if m.parked {
+			h.removeLocked(m, how.reason)
+		} else {
+			m.conn.Load().shut(how)
+		}
+	}
 	return out
 }
 
@@ -209,18 +216,36 @@ func (s Selector) matches(m *member) bool {
 	case s.Session != "" && s.Session != m.session.String(),
 		s.Device != "" && s.Device != string(m.device),
 		s.User != "" && s.User != m.userKey.String(),
-		s.State != "" && s.State != StateConnected:
+		s.State != "" && s.State != m.stateLocked():
 		return false
 	}
-	return !s.Network.IsValid() || s.Network.Contains(m.conn.ip().Unmap())
+	return !s.Network.IsValid() || s.Network.Contains(m.conn.Load().ip().Unmap())
 }
 
 // infoLocked describes a session of this node. hub.mu is held.
 func (m *member) infoLocked() SessionInfo {
 	return SessionInfo{
-		Session: m.session.String(), Device: string(m.device), User: m.userKey.String(), Address: m.conn.addr,
-		Since: time.UnixMilli(m.started), Topics: len(m.tags), Queued: m.conn.backlogBytes(), State: StateConnected,
+		Session: m.session.String(), Device: string(m.device), User: m.userKey.String(), Address: m.conn.Load().addr,
+		Since: time.UnixMilli(m.started), Topics: len(m.tags), Queued: m.queued(), State: m.stateLocked(),
 	}
+}
+
+func (m *member) stateLocked() SessionState {
+	if m.parked {
+		return StateParked
+	}
+	return StateConnected
+}
+
+// queued is how much waits for the client.
+func (m *member) queued() int {
+	n := m.conn.Load().backlogBytes()
+	m.box.mu.Lock()
+	defer m.box.mu.Unlock()
+	for i := m.box.next; i < len(m.box.signals); i++ {
+		n += len(m.box.signals[i].frame)
+	}
+	return n
 }
 
 // backlogBytes is how much waits in the connection's queue.

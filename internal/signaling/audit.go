@@ -73,6 +73,6 @@ func (s *Server) auditMember(kind AuditKind, m *member, code, detail string) {
 	}
 	s.audit(AuditEvent{
 		Kind: kind, Session: m.session.String(), Device: string(m.device), User: m.userKey.String(),
-		Address: m.conn.addr, Code: code, Detail: detail,
+		Address: m.conn.Load().addr, Code: code, Detail: detail,
 	})
 }

@@ -22,7 +22,6 @@ type cluster struct {
 	heartbeat time.Duration
 	log       *slog.Logger
 	metrics   *metrics
-	answer    func(*conn, wire.Result)
 	queueMax  int
 	refsMax   int
 	wake      chan struct{} // capacity 1
@@ -50,8 +49,7 @@ type outgoing struct {
 
 // awaited is a signal that another node has not answered yet.
 type awaited struct {
-	from  *member
-	id    uint64
+	receipt
 	until time.Time
 }
 
@@ -227,13 +225,13 @@ func (c *cluster) tick(now time.Time) {
 	}
 	c.refMu.Unlock()
 	for _, w := range late {
-		c.answer(w.from.conn, wire.Result{ID: w.id, Code: wire.CodeOffline})
+		c.hub.settle(w.receipt, wire.CodeOffline)
 	}
 }
 
 // forward sends a signal to the node of its target and returns "", or the code
 // to answer with at once. The answer comes with busAck.
-func (c *cluster) forward(from, to *member, sig *wire.Signal) wire.Code {
+func (c *cluster) forward(from, to *member, over *conn, sig *wire.Signal) wire.Code {
 	c.refMu.Lock()
 	if len(c.refs) >= c.refsMax {
 		c.refMu.Unlock()
@@ -241,7 +239,7 @@ func (c *cluster) forward(from, to *member, sig *wire.Signal) wire.Code {
 	}
 	c.ref++
 	ref := c.ref
-	c.refs[ref] = awaited{from: from, id: sig.ID, until: time.Now().Add(busAckTimeout)}
+	c.refs[ref] = awaited{receipt: receipt{from: from, conn: over, id: sig.ID}, until: time.Now().Add(busAckTimeout)}
 	c.refMu.Unlock()
 	s := &busSignal{Kind: sig.Kind, To: sig.To, From: from.device, FromUser: from.userKey, Conn: sig.Conn}
 	if !sig.SameUser() {
@@ -264,6 +262,23 @@ func (c *cluster) takeRef(ref uint64) (awaited, bool) {
 	return w, ok
 }
 
+// answered takes another node's answer for a signal.
+func (c *cluster) answered(ref uint64, code wire.Code) {
+	c.refMu.Lock()
+	w, ok := c.refs[ref]
+	if ok && code == codeHeld {
+		w.until = time.Now().Add(c.hub.limits.PingTimeout + busAckTimeout)
+		c.refs[ref] = w
+		ok = false
+	} else {
+		delete(c.refs, ref)
+	}
+	c.refMu.Unlock()
+	if ok {
+		c.hub.settle(w.receipt, code)
+	}
+}
+
 // deliver hands a signal from another node to a session of this one. It is
 // authorized with what this node knows, and goes nowhere else.
 func (c *cluster) deliver(m *busMsg) {
@@ -280,7 +295,7 @@ func (c *cluster) deliver(m *busMsg) {
 	h.mu.RUnlock()
 	code := wire.CodeNotAllowed
 	if allowed {
-		code = h.hand(to, s.From, s.Kind, s.Conn, append([]byte(nil), m.frame...))
+		code = h.hand(to, s.From, s.Kind, s.Conn, append([]byte(nil), m.frame...), receipt{node: m.From, ref: m.Ref})
 	}
 	c.enqueue(m.From, busMsg{Kind: busAck, Ref: m.Ref, Code: code})
 }
@@ -304,9 +319,7 @@ func (c *cluster) receive(payload []byte) {
 	case busSig:
 		c.deliver(m)
 	case busAck:
-		if w, ok := c.takeRef(m.Ref); ok {
-			c.answer(w.from.conn, wire.Result{ID: w.id, Code: m.Code})
-		}
+		c.answered(m.Ref, m.Code)
 	case busWant:
 		c.push(outgoing{node: m.From, snapshot: true, size: 256})
 	default:

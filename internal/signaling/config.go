@@ -93,6 +93,18 @@ type Limits struct {
 	TopicsTotal  int // tags of all sessions of this node; 4,000,000
 	TopicMembers int // sessions that hold one tag, in the cluster; 4,096
 
+	// ResumeWindow is how long a session is parked whose connection ended; 20 s,
+	// negative: not at all. It is over PingTimeout after the last sign of life in
+	// any case.
+	ResumeWindow time.Duration
+	Parked       int // sessions that are parked at once; 10,000
+	ResumeBytes  int // kept for clients that have not acknowledged them, or are away; 64 MiB
+	// RememberTime is how long the topics of a session that is over are kept for
+	// a client that comes back with its token; 5 min, negative: not at all.
+	// RememberedTopics is how many in all; 1,000,000.
+	RememberTime     time.Duration
+	RememberedTopics int
+
 	MessagesPer10s    int // of a session; 200
 	OffersPerMinute   int // from one device to another; 20
 	ConcurrentOffers  int // from one device to another, unanswered for less than 20 s; 4
@@ -157,6 +169,11 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.Topics, wire.MaxTopics)
 	setDefault(&l.TopicsTotal, 4_000_000)
 	setDefault(&l.TopicMembers, 4096)
+	setDefault(&l.ResumeWindow, 20*time.Second)
+	setDefault(&l.Parked, 10_000)
+	setDefault(&l.ResumeBytes, 64<<20)
+	setDefault(&l.RememberTime, 5*time.Minute)
+	setDefault(&l.RememberedTopics, 1_000_000)
 	setDefault(&l.MessagesPer10s, 200)
 	setDefault(&l.OffersPerMinute, 20)
 	setDefault(&l.ConcurrentOffers, 4)
@@ -182,6 +199,7 @@ func (c *Config) validate() error {
 		{"PingTimeout", l.PingTimeout <= l.PingInterval}, {"WriteTimeout", l.WriteTimeout < 0},
 		{"Sessions", l.Sessions < 0}, {"Pending", l.Pending < 0}, {"DevicesPerUser", l.DevicesPerUser < 0},
 		{"Topics", l.Topics < 0 || l.Topics > wire.MaxTopics}, {"TopicsTotal", l.TopicsTotal < 0},
+		{"Parked", l.Parked < 0}, {"ResumeBytes", l.ResumeBytes < 0}, {"RememberedTopics", l.RememberedTopics < 0},
 		{"TopicMembers", l.TopicMembers < 0}, {"MessagesPer10s", l.MessagesPer10s < 0},
 		{"OffersPerMinute", l.OffersPerMinute < 0}, {"ConcurrentOffers", l.ConcurrentOffers < 0},
 		{"SendQueueBytes", l.SendQueueBytes < 2*wire.MaxFrame}, {"BusQueueBytes", l.BusQueueBytes < 2*busPart},

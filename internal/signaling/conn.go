@@ -29,15 +29,22 @@ type conn struct {
 	addr    string         // the client's address as it is told
 	addrKey netip.Addr     // under which the gate counts it
 	local   netip.AddrPort // our end
-	backlog func(*member) [][]byte
-	wake    chan struct{} // capacity 1
+	backlog func(*member)  // fills the queue with what waits elsewhere
+	wake    chan struct{}  // capacity 1
 
 	member atomic.Pointer[member] // set once when ready
 
 	mu      sync.Mutex
-	queue   [][]byte
-	queued  int // bytes in queue and in the frame that is being written
+	queue   []queued
+	seen    time.Time // last sign of life
+	queued  int       // bytes in queue and in the frame that is being written, without lists
 	closing *closing
+}
+
+// queued is a frame that waits for the writer.
+type queued struct {
+	frame []byte
+	list  bool // it does not count
 }
 
 // closing says how a connection ends.
@@ -78,7 +85,7 @@ func (c *conn) push(frame []byte) error {
 		c.shut(closing{code: wire.CloseSlowReader, reason: wire.CloseSlowReader.String()})
 		return errConnClosed
 	}
-	c.queue = append(c.queue, frame)
+	c.queue = append(c.queue, queued{frame: frame})
 	c.queued += len(frame)
 	c.mu.Unlock()
 	c.signal()
@@ -91,7 +98,7 @@ func (c *conn) pushIfIdle(frame []byte) bool {
 	c.mu.Lock()
 	idle := c.closing == nil && c.queued+len(frame) <= c.limits.SendQueueBytes/2
 	if idle {
-		c.queue = append(c.queue, frame)
+		c.queue = append(c.queue, queued{frame: frame})
 		c.queued += len(frame)
 	}
 	c.mu.Unlock()
@@ -99,6 +106,20 @@ func (c *conn) pushIfIdle(frame []byte) bool {
 		c.signal()
 	}
 	return idle
+}
+
+// pushList is push for a part of a whole list, which may be longer than the
+// queue: it does not count. Lists come one after the other, when the queue is
+// empty, see hub.backlog.
+func (c *conn) pushList(frame []byte) bool {
+	c.mu.Lock()
+	ok := c.closing == nil
+	if ok {
+		c.queue = append(c.queue, queued{frame: frame, list: true})
+	}
+	c.mu.Unlock()
+	c.signal()
+	return ok
 }
 
 // send encodes and pushes a message.
@@ -148,12 +169,10 @@ func (c *conn) writeLoop() {
 		frames, how := c.take()
 		if len(frames) == 0 && how == nil {
 			if m := c.member.Load(); m != nil {
-				frames = c.backlog(m)
+				c.backlog(m)
 			}
-			if len(frames) == 0 {
-				<-c.wake
-				continue
-			}
+			<-c.wake
+			continue
 		}
 		for _, f := range frames {
 			if err := c.write(f); err != nil {
@@ -176,7 +195,7 @@ func endOf(err error) string {
 	return endStopped
 }
 
-func (c *conn) take() ([][]byte, *closing) {
+func (c *conn) take() ([]queued, *closing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	frames := c.queue
@@ -184,19 +203,28 @@ func (c *conn) take() ([][]byte, *closing) {
 	return frames, c.closing
 }
 
-// count adds to the bytes that wait, for frames that were not queued.
-func (c *conn) count(bytes int) {
+// ending reports whether shut was called.
+func (c *conn) ending() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.queued += bytes
+	return c.closing != nil
 }
 
-func (c *conn) write(frame []byte) error {
-	c.extendWrite()
-	err := c.ws.Write(context.Background(), websocket.MessageText, frame)
+// lastSeen is when the client last gave a sign of life.
+func (c *conn) lastSeen() time.Time {
 	c.mu.Lock()
-	c.queued = max(0, c.queued-len(frame))
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	return c.seen
+}
+
+func (c *conn) write(f queued) error {
+	c.extendWrite()
+	err := c.ws.Write(context.Background(), websocket.MessageText, f.frame)
+	if !f.list {
+		c.mu.Lock()
+		c.queued = max(0, c.queued-len(f.frame))
+		c.mu.Unlock()
+	}
 	return err
 }
 
@@ -268,7 +296,8 @@ func (c *conn) alive() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing == nil {
-		_ = c.nc.SetReadDeadline(time.Now().Add(c.limits.PingTimeout))
+		c.seen = time.Now()
+		_ = c.nc.SetReadDeadline(c.seen.Add(c.limits.PingTimeout))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -46,7 +47,6 @@ func (s *Server) handshake(c *conn) *member {
 		s.refuseAuth(c, auth, refused)
 		return nil
 	}
-	s.auditMember(AuditRegistered, m, "", "")
 	return m
 }
 
@@ -54,6 +54,9 @@ func (s *Server) hello() *wire.Hello {
 	h := &wire.Hello{
 		V: wire.Version, Time: s.cfg.Now().UnixMilli(), Caps: []string{wire.CapRV1},
 		Limits: wire.Limits{Frame: wire.MaxFrame, TopicsFrame: wire.MaxTopicsFrame, Topics: s.cfg.Limits.Topics},
+	}
+	if s.cfg.Limits.ResumeWindow > 0 {
+		h.Caps = append(h.Caps, wire.CapResume)
 	}
 	if len(s.cfg.Names) > 0 {
 		h.Name = s.cfg.Names[0]
@@ -87,55 +90,92 @@ func (s *Server) readAuth(c *conn) (*wire.Auth, *wire.Refused) {
 	return auth, nil
 }
 
-// open makes an authenticated connection a session.
+// open makes an authenticated connection a session, or the connection of one
+// that goes on.
 func (s *Server) open(c *conn, auth *wire.Auth) (*member, *wire.Refused) {
-	if ok, full := s.gate.ready(c.addrKey); !ok {
-		r := &wire.Refused{
-			Code: wire.CodeTooManySessions, Message: "too many sessions from this address",
-			RetryAfter: time.Minute.Milliseconds(),
-		}
-		if full {
-			r.Code, r.Message = wire.CodeServerFull, "the server has as many sessions as it can"
-		}
+	old, goesOn := s.hub.previous(auth, s.cfg.Now())
+	if r := s.seat(c, old); r != nil {
 		return nil, r
 	}
-	l := &s.cfg.Limits
-	m := &member{
-		session: peercrypto.NewNonce(), device: auth.A.DeviceID, deviceKey: auth.A.DeviceKey,
-		userKey: auth.A.UserKey, cert: auth.Cert.Canonical(), conn: c, host: hostOf(auth.A.Server),
-		started: s.cfg.Now().UnixMilli(),
-		offers:  offers{perMinute: l.OffersPerMinute, concurrent: l.ConcurrentOffers},
+	if goesOn && s.goOn(c, old, auth) {
+		return old, nil
 	}
-	ready := &wire.Ready{Session: m.session, You: wire.You{Addr: c.addr}}
-	var err error
-	if ready.ICE, ready.ICEExpires, err = s.iceServers(m); err != nil {
-		s.log.Warn("session starts without ICE servers", "session", m.session.String()[:8], "error", err)
-	}
-	refused := s.enter(c, m, ready)
-	if refused != nil {
+	m := s.newMember(c, auth)
+	if r := s.hub.add(m, s.readyFor(m, c), auth.Resume); r != nil {
+		c.member.Store(nil)
 		s.gate.unready(c.addrKey)
-		s.ended(m, wire.CloseRefused.String())
-		return nil, refused
+		s.unbind(m, wire.CloseRefused.String())
+		return nil, r
 	}
+	s.auditMember(AuditRegistered, m, "", "")
 	return m, nil
 }
 
-// enter gives the session to the hub; ready is its first frame.
-func (s *Server) enter(c *conn, m *member, ready *wire.Ready) *wire.Refused {
-	frame, err := wire.Encode(ready)
-	if err != nil {
-		s.log.Error("session cannot start: ICE servers do not fit", "error", err)
-		ready.ICE, ready.ICEExpires = nil, 0
-		if frame, err = wire.Encode(ready); err != nil {
-			return &wire.Refused{Code: wire.CodeServerFull, Message: "the server cannot start a session"}
-		}
+// seat counts the connection as a session, or refuses.
+func (s *Server) seat(c *conn, old *member) *wire.Refused {
+	var spare *conn
+	if old != nil {
+		spare = old.conn.Load()
 	}
+	ok, full := s.gate.ready(c.addrKey, spare)
+	if ok {
+		return nil
+	}
+	r := &wire.Refused{
+		Code: wire.CodeTooManySessions, Message: "too many sessions from this address",
+		RetryAfter: time.Minute.Milliseconds(),
+	}
+	if full {
+		r.Code, r.Message = wire.CodeServerFull, "the server has as many sessions as it can"
+	}
+	return r
+}
+
+func (s *Server) newMember(c *conn, auth *wire.Auth) *member {
+	l := &s.cfg.Limits
+	m := &member{
+		session: peercrypto.NewNonce(), device: auth.A.DeviceID, deviceKey: auth.A.DeviceKey,
+		userKey: auth.A.UserKey, cert: auth.Cert.Canonical(), host: hostOf(auth.A.Server),
+		started:   s.cfg.Now().UnixMilli(),
+		resumable: l.ResumeWindow > 0 && slices.Contains(auth.A.Caps, wire.CapResume),
+		offers:    offers{perMinute: l.OffersPerMinute, concurrent: l.ConcurrentOffers},
+	}
+	if m.resumable {
+		m.token, m.expires = peercrypto.NewNonce(), time.UnixMilli(auth.Cert.Expires)
+	}
+	m.conn.Store(c)
 	c.member.Store(m) // before the client can know that it is ready
-	if r := s.hub.add(m, frame); r != nil {
-		c.member.Store(nil)
-		return r
+	return m
+}
+
+// readyFor is what a session is told first over a connection, without what it
+// has back.
+func (s *Server) readyFor(m *member, c *conn) *wire.Ready {
+	ready := &wire.Ready{Session: m.session, You: wire.You{Addr: c.addr}}
+	if m.resumable {
+		ready.Resume, ready.ResumeExpires = m.token.String(), m.expires.UnixMilli()
 	}
-	return nil
+	servers, expires, err := s.iceServers(m)
+	if err == nil {
+		ready.ICE, ready.ICEExpires = servers, expires
+		_, err = wire.Encode(ready)
+	}
+	if err != nil {
+		s.log.Warn("session starts without ICE servers", "session", m.session.String()[:8], "error", err)
+		ready.ICE, ready.ICEExpires = nil, 0
+	}
+	return ready
+}
+
+// goOn gives a session another connection; false when it has ended meanwhile.
+func (s *Server) goOn(c *conn, m *member, auth *wire.Auth) bool {
+	ready := s.readyFor(m, c)
+	ready.Resumed = true
+	if !s.hub.resume(m, c, auth, ready, s.cfg.Now()) {
+		return false
+	}
+	s.auditMember(AuditResumed, m, "", "")
+	return true
 }
 
 // refuseAuth is refuse, with a line in the audit log. auth is nil when there
@@ -188,9 +228,14 @@ func (s *Server) iceServers(m *member) ([]wire.ICEServer, int64, error) {
 	return servers, expires.UnixMilli(), nil
 }
 
-// ended tells whoever bound something to the session.
+// ended takes note that a session is over.
 func (s *Server) ended(m *member, reason string) {
 	s.auditMember(AuditEnded, m, reason, "")
+	s.unbind(m, reason)
+}
+
+// unbind tells whoever bound something to the session.
+func (s *Server) unbind(m *member, reason string) {
 	if s.cfg.OnSessionEnd != nil {
 		s.cfg.OnSessionEnd(m.session.String(), reason)
 	}

@@ -3,6 +3,7 @@ package signaling
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -18,17 +19,27 @@ type member struct {
 	userKey   peercrypto.PublicKey
 	cert      []byte // canonical certificate
 	node      string // "" for a session of this node
-	conn      *conn  // nil for a session of another node
 	host      string // that the client dialled; this node only
+	resumable bool   // the client can go on over another connection
+	token     peercrypto.Nonce
+	expires   time.Time // of token
 
 	started int64 // ms; the newest session of a device wins
 
 	offers offers // its own lock
 
+	// conn is the connection, or the last one of a session that is parked; nil
+	// for a session of another node. It changes under hub.mu and the outbox's
+	// lock.
+	conn atomic.Pointer[conn]
+	box  outbox // its own lock; of a session that is resumable
+
 	// Guarded by hub.mu.
 	tags     map[peercrypto.Tag]struct{}
 	deferred []peercrypto.Tag            // whole lists to be told when the reader has caught up
 	isDue    map[peercrypto.Tag]struct{} // the same as a set
+	parked   bool
+	expiry   *time.Timer // of a parked session
 	gone     bool
 
 	// Owned by whoever fetches ICE servers (guarded by iceMu).
@@ -47,39 +58,53 @@ type hub struct {
 
 	introductions *Introductions // nil when nobody wants to know
 
-	mu      sync.RWMutex
-	devices map[peercrypto.ID]*member
-	users   map[peercrypto.PublicKey]int // sessions of a user
-	topics  map[peercrypto.Tag][]*member
-	held    int // tags of local sessions
-	remote  int // sessions of other nodes
-	closed  bool
+	// Of the server; none of them may block or call the hub.
+	answer func(*conn, wire.Result)
+	vacate func(*conn)                    // the place of a connection is free
+	over   func(m *member, reason string) // a parked session has ended
+
+	kept atomic.Int64 // bytes of all outboxes
+
+	mu       sync.RWMutex
+	devices  map[peercrypto.ID]*member
+	users    map[peercrypto.PublicKey][]*member
+	topics   map[peercrypto.Tag][]*member
+	memories memories
+	held     int // tags of local sessions
+	remote   int // sessions of other nodes
+	parked   int // local sessions without a connection
+	closed   bool
 }
 
 func newHub(l *Limits) *hub {
 	return &hub{
 		limits:  l,
 		devices: make(map[peercrypto.ID]*member),
-		users:   make(map[peercrypto.PublicKey]int),
+		users:   make(map[peercrypto.PublicKey][]*member),
 		topics:  make(map[peercrypto.Tag][]*member),
 	}
 }
 
-type hubStats struct{ held, users, remote, nodes int }
+type hubStats struct{ held, users, remote, nodes, parked, remembered int }
 
 func (h *hub) stats() hubStats {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	s := hubStats{held: h.held, users: len(h.users), remote: h.remote}
+	s := hubStats{held: h.held, users: len(h.users), remote: h.remote, parked: h.parked, remembered: h.memories.tags}
 	if h.cluster != nil {
 		s.nodes = len(h.cluster.peers)
 	}
 	return s
 }
 
-// add makes m a session of this node, of which ready is the first frame, and
-// replaces an older session of the same device key.
-func (h *hub) add(m *member, ready []byte) *wire.Refused {
+// add makes m a session of this node and replaces an older session of the same
+// device key. ready is its first frame; it says how many topics of an earlier
+// session it begins with, if the client has the token of that.
+func (h *hub) add(m *member, ready *wire.Ready, token string) *wire.Refused {
+	frame, err := wire.Encode(ready)
+	if err != nil {
+		return &wire.Refused{Code: wire.CodeServerFull, Message: "the server cannot start a session"}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -89,7 +114,7 @@ func (h *hub) add(m *member, ready []byte) *wire.Refused {
 	if old != nil && old.deviceKey != m.deviceKey {
 		return &wire.Refused{Code: wire.CodeDeviceConflict, Message: "another key holds this device id"}
 	}
-	others := h.users[m.userKey]
+	others := len(h.users[m.userKey])
 	if old != nil && old.userKey == m.userKey {
 		others--
 	}
@@ -99,7 +124,13 @@ func (h *hub) add(m *member, ready []byte) *wire.Refused {
 			RetryAfter: time.Minute.Milliseconds(),
 		}
 	}
-	if err := m.conn.push(ready); err != nil {
+	tags := h.recallLocked(m, old, token)
+	if ready.Topics = len(tags); len(tags) > 0 {
+		if frame, err = wire.Encode(ready); err != nil {
+			return &wire.Refused{Code: wire.CodeServerFull, Message: "the server cannot start a session"}
+		}
+	}
+	if err := m.conn.Load().push(frame); err != nil {
 		return drainingRefusal() // the connection ends anyway
 	}
 	if old != nil {
@@ -109,6 +140,13 @@ func (h *hub) add(m *member, ready []byte) *wire.Refused {
 	h.insertLocked(m)
 	if h.cluster != nil {
 		h.cluster.announceUp(m)
+	}
+	if token != "" {
+		h.metrics.resumed.WithLabelValues(resumedAs(len(tags))).Inc()
+	}
+	h.changeTopicsLocked(m, tags, nil)
+	if h.cluster != nil {
+		h.cluster.announceTopics(m, tags, nil)
 	}
 	return nil
 }
@@ -123,7 +161,7 @@ func drainingRefusal() *wire.Refused {
 func (h *hub) insertLocked(m *member) {
 	m.tags = make(map[peercrypto.Tag]struct{})
 	h.devices[m.device] = m
-	h.users[m.userKey]++
+	h.users[m.userKey] = append(h.users[m.userKey], m)
 	if !m.local() {
 		h.remote++
 	}
@@ -131,24 +169,19 @@ func (h *hub) insertLocked(m *member) {
 
 // replaceLocked ends the older session of a device.
 func (h *hub) replaceLocked(old *member) {
-	h.removeLocked(old)
+	h.removeLocked(old, wire.CloseReplaced.String())
 	if old.local() {
-		old.conn.shut(closing{
+		old.conn.Load().shut(closing{
 			code: wire.CloseReplaced, reason: wire.CloseReplaced.String(),
 			last: &wire.Notice{Code: wire.CodeReplaced, Message: "this device connected again"},
 		})
 	}
 }
 
-// remove ends a session of this node, once: if a newer session of the device
-// has taken its place, that one stays.
-func (h *hub) remove(m *member) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.removeLocked(m)
-}
-
-func (h *hub) removeLocked(m *member) {
+// removeLocked ends a session, once; if a newer session of the device has taken
+// its place, that one stays. reason is for one that is parked; the end of one
+// that is connected is told by its connection.
+func (h *hub) removeLocked(m *member, reason string) {
 	if m.gone {
 		return
 	}
@@ -156,26 +189,43 @@ func (h *hub) removeLocked(m *member) {
 	if h.devices[m.device] == m {
 		delete(h.devices, m.device)
 	}
-	if h.users[m.userKey]--; h.users[m.userKey] == 0 {
-		delete(h.users, m.userKey)
-	}
+	h.dropUserLocked(m)
 	for tag := range m.tags {
 		h.dropTagLocked(m, tag)
 	}
 	m.deferred, m.isDue = nil, nil
 	if !m.local() {
 		h.remote--
-	} else if h.cluster != nil {
+		return
+	}
+	if h.cluster != nil {
 		h.cluster.announceDown(m)
+	}
+	h.end(m)
+	if m.parked {
+		h.unparkLocked(m)
+		h.over(m, reason)
+	}
+}
+
+func (h *hub) dropUserLocked(m *member) {
+	sessions := h.users[m.userKey]
+	if i := slices.Index(sessions, m); i >= 0 {
+		sessions = slices.Delete(sessions, i, i+1)
+	}
+	if len(sessions) == 0 {
+		delete(h.users, m.userKey)
+	} else {
+		h.users[m.userKey] = sessions
 	}
 }
 
 // setTopics applies a topics message of a session of this node. When it does,
 // it queues done before anything that follows from the change.
-func (h *hub) setTopics(m *member, add, del []peercrypto.Tag, done []byte) (wire.Code, string) {
+func (h *hub) setTopics(m *member, c *conn, add, del []peercrypto.Tag, done []byte) (wire.Code, string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if m.gone {
+	if m.gone || m.conn.Load() != c {
 		return wire.CodeOffline, "the session has ended"
 	}
 	add, del = effective(m.tags, add, del)
@@ -192,7 +242,7 @@ func (h *hub) setTopics(m *member, add, del []peercrypto.Tag, done []byte) (wire
 		}
 	}
 	h.metrics.results.WithLabelValues(string(wire.CodeOK)).Inc()
-	_ = m.conn.push(done) // an ending connection needs no answer
+	_ = c.push(done) // an ending connection needs no answer
 	h.changeTopicsLocked(m, add, del)
 	if h.cluster != nil {
 		h.cluster.announceTopics(m, add, del)
@@ -276,7 +326,7 @@ type routed struct {
 
 // route authorizes a signal of a session of this node and delivers it if its
 // target is on this node, too.
-func (h *hub) route(from *member, sig *wire.Signal, now time.Time) routed {
+func (h *hub) route(from *member, c *conn, sig *wire.Signal, now time.Time) routed {
 	h.mu.RLock()
 	to := h.devices[sig.To]
 	allowed := !from.gone && to != nil && to != from && shares(from, to, sig)
@@ -295,7 +345,8 @@ func (h *hub) route(from *member, sig *wire.Signal, now time.Time) routed {
 	if h.introductions != nil && sig.Kind != wire.KindCandidate {
 		h.introductions.note(from, to) // before the target can act on it
 	}
-	return routed{code: h.hand(to, from.device, sig.Kind, sig.Conn, sig.Stamped(from.device))}
+	code := h.hand(to, from.device, sig.Kind, sig.Conn, sig.Stamped(from.device), receipt{from: from, conn: c, id: sig.ID})
+	return routed{code: code}
 }
 
 // shares tells whether both may exchange a signal now. hub.mu is held.
@@ -308,21 +359,27 @@ func shares(from, to *member, sig *wire.Signal) bool {
 	return a && b
 }
 
-// hand puts a stamped frame in a local session's queue.
-func (h *hub) hand(to *member, from peercrypto.ID, kind wire.Kind, conn peercrypto.ID, frame []byte) wire.Code {
-	if err := to.conn.push(frame); err != nil {
-		return wire.CodeOffline
+// hand gives a stamped frame to a session of this node, see put.
+func (h *hub) hand(to *member, from peercrypto.ID, kind wire.Kind, conn peercrypto.ID, frame []byte, r receipt) wire.Code {
+	code := h.put(to, frame, r)
+	if code == wire.CodeOffline {
+		return code
 	}
 	if kind == wire.KindAnswer {
 		to.offers.answered(from, conn)
 	}
 	h.metrics.relayed.Add(float64(len(frame)))
-	return wire.CodeDelivered
+	return code
 }
 
-// close refuses further sessions.
+// close refuses further sessions and ends those that are parked.
 func (h *hub) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
+	for _, m := range h.devices {
+		if m.parked {
+			h.removeLocked(m, wire.CloseDraining.String())
+		}
+	}
 }

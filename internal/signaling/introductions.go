@@ -124,7 +124,7 @@ func (i *Introductions) enroll(m *member) {
 
 // note introduces the devices of two sessions of this node.
 func (i *Introductions) note(a, b *member) {
-	fromA, fromB := a.conn.network(), b.conn.network()
+	fromA, fromB := a.conn.Load().network(), b.conn.Load().network()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	now := i.now()

@@ -29,6 +29,21 @@ const (
 	endStopped = "write-error"
 )
 
+// What became of a client that came with a token.
+const (
+	resumedSession = "session"
+	resumedTopics  = "topics"
+	resumedNone    = "none"
+)
+
+// resumedAs is for a new session that begins with so many topics of the old.
+func resumedAs(topics int) string {
+	if topics > 0 {
+		return resumedTopics
+	}
+	return resumedNone
+}
+
 type metrics struct {
 	connections *prometheus.CounterVec
 	refused     *prometheus.CounterVec
@@ -38,6 +53,7 @@ type metrics struct {
 	relayed     prometheus.Counter
 	presence    *prometheus.CounterVec
 	iceErrors   prometheus.Counter
+	resumed     *prometheus.CounterVec
 	bus         *prometheus.CounterVec
 	busDropped  *prometheus.CounterVec
 	resyncs     prometheus.Counter
@@ -82,16 +98,18 @@ func newMetrics(s *Server) (*metrics, error) {
 			wire.CloseProtocol.String(), wire.CloseAuthTimeout.String(), wire.CloseDraining.String(),
 			wire.ClosePingTimeout.String(), wire.CloseKicked.String()),
 		messages: counterVec("messages_total", "Messages received from ready sessions by type.", "type",
-			"topics", "offer", "answer", "candidate", "ice", "bye", "auth", "invalid"),
+			"topics", "offer", "answer", "candidate", "ice", "ack", "bye", "auth", "invalid"),
 		results: counterVec("results_total", "Answers to client messages by code.", "code", codeStrings(
-			wire.CodeOK, wire.CodeDelivered, wire.CodeOffline, wire.CodeNotAllowed, wire.CodeTooLarge,
+			wire.CodeOK, wire.CodeDelivered, wire.CodeOffline, wire.CodeExpired, wire.CodeNotAllowed, wire.CodeTooLarge,
 			wire.CodeRateLimited, wire.CodeInvalid, wire.CodeUnavailable)...),
 		relayed: counter("relayed_bytes_total", "Bytes of frames relayed into send queues of this node."),
 		presence: counterVec("presence_frames_total",
 			"Presence frames by kind; deferred ones wait for a slow reader as a whole list.", "kind",
 			"full", "join", "leave", "deferred"),
 		iceErrors: counter("ice_errors_total", "Requests for ICE servers that failed."),
-		bus:       counterVec("bus_messages_total", "Messages on the bus by direction.", "direction", "sent", "received"),
+		resumed: counterVec("resumed_total", "Clients that came back with a token, by what they had back.", "result",
+			resumedSession, resumedTopics, resumedNone),
+		bus: counterVec("bus_messages_total", "Messages on the bus by direction.", "direction", "sent", "received"),
 		busDropped: counterVec("bus_dropped_total", "Messages not sent to or taken from the bus by reason.", "reason",
 			"queue-full", "publish-error", "malformed"),
 		resyncs: counter("bus_resyncs_total", "Whole states asked for after a gap in another node's announcements."),
@@ -114,7 +132,7 @@ func newMetrics(s *Server) (*metrics, error) {
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.connections, m.refused, m.closed, m.messages, m.results, m.relayed, m.presence,
-		m.iceErrors, m.bus, m.busDropped, m.resyncs,
+		m.iceErrors, m.resumed, m.bus, m.busDropped, m.resyncs,
 	}
 }
 
@@ -139,6 +157,15 @@ func (s *Server) gauges() []prometheus.Collector {
 		fixed("pending_limit", "Most connections that are not authenticated yet.", l.Pending),
 		gauge("topics", "Tags held by sessions of this node.", func() float64 { return float64(s.hub.stats().held) }),
 		fixed("topics_limit", "Most tags held by sessions of this node.", l.TopicsTotal),
+		gauge("parked", "Sessions without a connection that may come back, of the sessions.",
+			func() float64 { return float64(s.hub.stats().parked) }),
+		fixed("parked_limit", "Most sessions without a connection.", l.Parked),
+		gauge("resume_bytes", "Bytes kept for clients until they acknowledge them or come back.",
+			func() float64 { return float64(s.hub.kept.Load()) }),
+		fixed("resume_bytes_limit", "Most bytes kept for clients.", l.ResumeBytes),
+		gauge("remembered_topics", "Tags of sessions that are over, for clients that come back.",
+			func() float64 { return float64(s.hub.stats().remembered) }),
+		fixed("remembered_topics_limit", "Most tags of sessions that are over.", l.RememberedTopics),
 		gauge("nodes", "Other nodes on the bus.", func() float64 { return float64(s.hub.stats().nodes) }),
 		gauge("remote_sessions", "Sessions of other nodes.", func() float64 { return float64(s.hub.stats().remote) }),
 	}

@@ -22,7 +22,7 @@ func (h *hub) tellLocked(holders []*member, tag peercrypto.Tag, kind string, mak
 		if frame == nil {
 			frame = make()
 		}
-		if m.conn.pushIfIdle(frame) {
+		if m.tell(tag, frame) {
 			h.metrics.presence.WithLabelValues(kind).Inc()
 			continue
 		}
@@ -42,41 +42,38 @@ func (h *hub) deferLocked(m *member, tag peercrypto.Tag) {
 	}
 	m.isDue[tag] = struct{}{}
 	m.deferred = append(m.deferred, tag)
-	m.conn.signal()
+	m.conn.Load().signal()
 }
 
-// backlog gives m's writer the next whole lists, behind what is queued before
-// them, or nothing when there are none. What happens afterwards is queued behind
-// them.
-func (h *hub) backlog(m *member) [][]byte {
+// backlog puts in the queue of m's connection what waits for it to be empty:
+// signals as far as there is room, and the next whole lists. What happens
+// afterwards is queued behind them.
+func (h *hub) backlog(m *member) {
+	m.pump()
 	h.mu.RLock()
 	idle := len(m.deferred) == 0
 	h.mu.RUnlock()
 	if idle {
-		return nil
+		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	frames, _ := m.conn.take()
-	size := 0
-	for size < presenceBatch && len(m.deferred) > 0 {
+	for size := 0; size < presenceBatch && len(m.deferred) > 0; {
 		tag := m.deferred[0]
+		if _, holds := m.tags[tag]; holds {
+			n, ok := m.tellList(tag, fullList(tag, h.topics[tag], m))
+			if !ok {
+				return // whoever resumes is told then
+			}
+			size += n
+			h.metrics.presence.WithLabelValues("full").Inc()
+		}
 		m.deferred = m.deferred[1:]
 		delete(m.isDue, tag)
-		if _, holds := m.tags[tag]; !holds {
-			continue
-		}
-		for _, f := range fullList(tag, h.topics[tag], m) {
-			frames = append(frames, f)
-			size += len(f)
-		}
-		h.metrics.presence.WithLabelValues("full").Inc()
 	}
 	if len(m.deferred) == 0 {
 		m.deferred, m.isDue = nil, nil
 	}
-	m.conn.count(size)
-	return frames
 }
 
 // fullList makes the frames of a tag's whole list as m sees it.

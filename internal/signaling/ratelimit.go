@@ -158,15 +158,23 @@ func (g *gate) enter(addr netip.Addr) (refusal string) {
 	return ""
 }
 
-// ready turns a pending connection into a session, or refuses.
-func (g *gate) ready(addr netip.Addr) (ok, full bool) {
+// ready turns a pending connection into a session, or refuses. It may be one
+// too many if it takes the place of old, whose own is free soon.
+func (g *gate) ready(addr netip.Addr, old *conn) (ok, full bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.sessions >= g.limits.Sessions {
+	spare, near := 0, 0
+	if old != nil {
+		spare = 1
+		if old.addrKey == addr {
+			near = 1
+		}
+	}
+	if g.sessions-spare >= g.limits.Sessions {
 		return false, true
 	}
 	if n := g.byAddr[addr]; n != nil {
-		if g.limits.SessionsPerAddress > 0 && n.sessions >= g.limits.SessionsPerAddress {
+		if g.limits.SessionsPerAddress > 0 && n.sessions-near >= g.limits.SessionsPerAddress {
 			return false, false
 		}
 		n.pending--

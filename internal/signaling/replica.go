@@ -80,7 +80,7 @@ func (c *cluster) peerLocked(m *busMsg, now time.Time) *peer {
 
 func (c *cluster) forgetLocked(name string, p *peer) {
 	for _, m := range p.members {
-		c.hub.removeLocked(m)
+		c.hub.removeLocked(m, "")
 	}
 	delete(c.peers, name)
 }
@@ -103,7 +103,7 @@ func (c *cluster) applyLocked(m *busMsg, p *peer) {
 	case busDown:
 		if known := p.members[*m.Session]; known != nil {
 			delete(p.members, *m.Session)
-			c.hub.removeLocked(known)
+			c.hub.removeLocked(known, "")
 		}
 	case busTags:
 		known := p.members[*m.Session]
@@ -167,7 +167,7 @@ func (c *cluster) snapLocked(m *busMsg, p *peer) {
 	for id, known := range p.members {
 		if p.snap.sessions[id] == nil {
 			delete(p.members, id)
-			c.hub.removeLocked(known)
+			c.hub.removeLocked(known, "")
 		}
 	}
 	for id, s := range p.snap.sessions {

@@ -56,8 +56,9 @@ func New(cfg Config) (*Server, error) {
 	s.hub.metrics = s.metrics
 	if cfg.Bus != nil {
 		s.hub.cluster = newCluster(s.hub, &s.cfg, s.metrics)
-		s.hub.cluster.answer = s.answer
 	}
+	s.hub.answer, s.hub.over = s.answer, s.ended
+	s.hub.vacate = func(c *conn) { s.gate.leave(c.addrKey, true) }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }

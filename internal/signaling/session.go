@@ -18,15 +18,20 @@ func (s *Server) serve(c *conn) {
 		c.writeLoop()
 	}()
 	m := s.handshake(c)
+	kept := false
 	if m != nil {
 		stop := s.keepAlive(c, m)
 		s.readLoop(c, m)
-		s.hub.remove(m)
-		s.ended(m, c.reason())
+		var over bool
+		if kept, over = s.hub.part(m, c); over {
+			s.ended(m, c.reason())
+		}
 		stop()
 	}
 	<-written
-	s.gate.leave(c.addrKey, m != nil)
+	if !kept { // a parked session keeps its place
+		s.gate.leave(c.addrKey, m != nil)
+	}
 	s.forget(c)
 }
 
@@ -112,8 +117,12 @@ func (s *Server) handle(c *conn, m *member, msg wire.Message) {
 		s.relay(c, m, msg)
 	case *wire.ICERequest:
 		s.sendICE(c, m, msg.ID)
+	case *wire.Ack:
+		if !s.hub.ack(m, msg.N) {
+			c.shut(closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()})
+		}
 	case *wire.Bye:
-		c.shut(closing{reason: endBye})
+		m.finish(c, closing{reason: endBye})
 	default:
 		// A second auth: the nonce has been used.
 		c.shut(closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()})
@@ -126,7 +135,7 @@ func (s *Server) setTopics(c *conn, m *member, msg *wire.Topics) {
 		s.log.Error("result cannot be encoded", "error", err)
 		return
 	}
-	code, text := s.hub.setTopics(m, msg.Add, msg.Del, done)
+	code, text := s.hub.setTopics(m, c, msg.Add, msg.Del, done)
 	if code == wire.CodeOK {
 		return // done has been sent
 	}
@@ -135,12 +144,12 @@ func (s *Server) setTopics(c *conn, m *member, msg *wire.Topics) {
 
 // relay routes a signal. One for another node is answered when that node has.
 func (s *Server) relay(c *conn, m *member, sig *wire.Signal) {
-	r := s.hub.route(m, sig, s.cfg.Now())
+	r := s.hub.route(m, c, sig, s.cfg.Now())
 	if r.forward != nil {
-		r.code = s.hub.cluster.forward(m, r.forward, sig)
-		if r.code == "" {
-			return
-		}
+		r.code = s.hub.cluster.forward(m, r.forward, c, sig)
+	}
+	if r.code == "" || r.code == codeHeld {
+		return // the answer comes later
 	}
 	res := wire.Result{ID: sig.ID, Code: r.code}
 	if r.code == wire.CodeRateLimited {
