@@ -58,6 +58,7 @@ fuzz: ## each fuzz target for FUZZTIME (default 3s; try FUZZTIME=10m)
 .PHONY: bench
 bench: ## benchmarks; figures are ratios within one run
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./pkg/... ./internal/...
+	@$(MAKE) --no-print-directory bench-signaling SHORT=1
 
 .PHONY: bench-turn
 bench-turn: ## the relay beside coturn (Debian package coturn), under 3 minutes; figures are ratios within the run
@@ -71,6 +72,10 @@ deploy-check: ## alerts, dashboard, units, compose file and chart against the pr
 .PHONY: image-check
 image-check: ## build the Dockerfile with buildah and start what is in it as its user (root; Debian packages buildah, debootstrap)
 	test/image/check.sh
+
+.PHONY: bench-signaling
+bench-signaling: build ## the server beside bare ones (gws, coder, Node), under 6 minutes; SHORT=1: less than one; figures are ratios
+	$(GO) run ./test/bench/signaling -bin bin $(if $(SHORT),-short)
 
 .PHONY: golden
 golden: ## rewrite golden vectors: only before a first release, never after

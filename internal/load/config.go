@@ -38,9 +38,9 @@ type Config struct {
 	// URL is the server: http, https, ws or wss, host and port.
 	URL string
 	// Dialect is what is spoken there.
-	Dialect Dialect
+	Dialect Dialect `json:"-"`
 	// TLS is for https and wss; nil: the system's roots.
-	TLS *tls.Config
+	TLS *tls.Config `json:"-"`
 	// From are local addresses to connect from, in turn; empty: the system's
 	// choice. One address can hold about 28,000 connections to a server.
 	From []string
@@ -81,10 +81,10 @@ type Config struct {
 	// time and memory are measured, too. Linux only; 0: none.
 	ServerPID int
 	// Progress is told a line a second; nil: nobody is.
-	Progress func(line string)
+	Progress func(line string) `json:"-"`
 	// Connected is called when all are connected and nothing else has begun; nil:
 	// nothing is.
-	Connected func()
+	Connected func() `json:"-"`
 }
 
 // ErrConfig is the error of a Config that makes no sense.
