@@ -40,6 +40,8 @@ var rules = []rule{
 		reason: "reconciliation is an algorithm over a small source"},
 	{pkg: "pkg/sync/files", never: []string{"pkg/sync$", "pkg/sync/entry", "pkg/sync/group", "pkg/peer", "pkg/wire", "internal/", "net$", "net/http", "database/sql", "github.com/pion/"},
 		reason: "files are kept by their content; who may have them is decided above"},
+	{pkg: "pkg/sync/files/exchange", never: []string{"pkg/sync$", "pkg/peer", "pkg/wire", "internal/", "net/http", "database/sql", "github.com/pion/"},
+		reason: "chunks are exchanged over any stream of messages, also one in memory"},
 	{pkg: "pkg/sync/sqlite", never: []string{"pkg/peer", "pkg/wire", "internal/", "github.com/pion/", "net/http"},
 		reason: "a store stores"},
 	{pkg: "pkg/sync/storetest", never: []string{"pkg/sync/sqlite", "pkg/peer", "pkg/wire", "internal/"},

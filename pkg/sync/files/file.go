@@ -137,3 +137,32 @@ func (f *File) Close() error {
 	})
 	return err
 }
+
+// A Source gives chunks of a file, complete or not. Close it.
+type Source interface {
+	// Ref returns what the file is.
+	Ref() Ref
+	// Bitmap returns a bitmap of the chunks that are here; the caller owns it.
+	Bitmap() Bitmap
+	// Top returns the top of the tree, or nil.
+	Top() []byte
+	// Page returns a page of the tree, or ErrNoPage.
+	Page(page int) ([]byte, error)
+	// ReadChunk reads and verifies a chunk into buf.
+	ReadChunk(chunk int, buf []byte) (int, error)
+	Close() error
+}
+
+// Source returns what is here of exactly this reference, or ErrNotFound.
+func (s *Store) Source(ref Ref) (Source, error) {
+	s.mu.Lock()
+	c, e := s.complete[ref.ID], s.partial[keyOf(ref)]
+	s.mu.Unlock()
+	switch {
+	case c != nil && c.ref == ref:
+		return s.Open(ref.ID)
+	case c == nil && e != nil && e.ref == ref:
+		return s.Begin(ref, nil)
+	}
+	return nil, fmt.Errorf("file %s: %w", ref.ID.Short(), ErrNotFound)
+}
