@@ -49,6 +49,7 @@ type loadFlags struct {
 	maxErrors uint64
 	insecure  bool
 	quiet     bool
+	resume    bool
 }
 
 // newLoadCommand is `peersignal load`.
@@ -91,6 +92,7 @@ func newLoadCommand() *cobra.Command {
 	fs.StringVar(&f.json, "json", "", "file for the report as JSON, - for standard output instead of text")
 	fs.StringVar(&f.ca, "ca", "", "file with certificates (PEM) to trust instead of the system's")
 	fs.BoolVar(&f.insecure, "insecure", false, "accept any certificate, and http to another machine")
+	fs.BoolVar(&f.resume, "resume", true, "devices resume their sessions and acknowledge what arrives, as peerd does")
 	fs.BoolVar(&f.quiet, "quiet", false, "no line of progress")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see peersignal load --help", err)}
@@ -107,7 +109,7 @@ func runLoad(cmd *cobra.Command, cfg load.Config, f loadFlags) error {
 	if err != nil {
 		return usageError{err}
 	}
-	cfg.URL, cfg.Dialect, cfg.Scenario = strings.TrimSuffix(dialled, wire.Path), load.NewPeersignal(name), load.Scenario(f.scenario)
+	cfg.URL, cfg.Dialect, cfg.Scenario = strings.TrimSuffix(dialled, wire.Path), load.Peersignal{Server: name, NoResume: !f.resume}, load.Scenario(f.scenario)
 	if cfg.TLS, err = loadTLS(f); err != nil {
 		return usageError{err}
 	}

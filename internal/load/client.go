@@ -22,8 +22,8 @@ type client struct {
 	stats  *counters
 
 	sock   atomic.Pointer[socket] // nil: not connected
-	leave  atomic.Int64           // ms to wait before coming back, as the server said
-	cut    atomic.Bool            // this load ended the connection, and the client comes back at once
+	back   atomic.Int64           // when to connect again, as the server said, in ns; 0: it did not
+	cut    atomic.Bool            // this side ended the connection, and the client connects again at once
 	nextID atomic.Uint64
 	// sent holds when the messages were sent whose ids end in the index, in ns of
 	// the run's clock; 0: none is waited for.
@@ -33,6 +33,9 @@ type client struct {
 	left [window]atomic.Int64
 	// last is when the client last got on with its scenario, in ns.
 	last atomic.Int64
+	// current is the exchange whose answer is waited for; one that comes twice,
+	// over two connections, counts once.
+	current atomic.Uint64
 	// joined is when the client last asked to join its group, in ns.
 	joined atomic.Int64
 }
@@ -78,10 +81,10 @@ func (c *client) connect(ctx context.Context, topics []Topic) (*socket, error) {
 	}
 	stop := context.AfterFunc(ctx, s.cut)
 	c.stats.connect.add(time.Since(begin))
-	resumed, err := c.authenticate(s)
+	ready, err := c.authenticate(s)
 	if err == nil {
 		c.stats.auth.add(time.Since(begin))
-		if !resumed && len(topics) > 0 {
+		if !ready.Resumed && !ready.Kept && len(topics) > 0 {
 			err = c.publish(s, topics)
 		}
 	}
@@ -92,7 +95,7 @@ func (c *client) connect(ctx context.Context, topics []Topic) (*socket, error) {
 		s.cut()
 		return nil, err
 	}
-	if resumed {
+	if ready.Resumed {
 		c.stats.resumed.Add(1)
 	}
 	s.ready()
@@ -107,7 +110,7 @@ type refusal struct {
 
 func (e *refusal) Error() string { return "the server refuses: " + e.code }
 
-func (c *client) authenticate(s *socket) (resumed bool, err error) {
+func (c *client) authenticate(s *socket) (ready Event, err error) {
 	if b := c.device.Greet(s.begin()); len(b) > headroom {
 		err = s.finish(b)
 	} else {
@@ -120,12 +123,12 @@ func (c *client) authenticate(s *socket) (resumed bool, err error) {
 		}
 		switch e.Kind {
 		case Ready:
-			return e.Resumed, nil
+			return e, nil
 		case Refused:
-			return false, &refusal{e.Code, e.RetryAfter}
+			return Event{}, &refusal{e.Code, e.RetryAfter}
 		}
 	}
-	return false, fmt.Errorf("authenticating: %w", err)
+	return Event{}, fmt.Errorf("authenticating: %w", err)
 }
 
 // publish sends topics and waits for the result.
@@ -183,11 +186,53 @@ func (c *client) serve(s *socket) error {
 		switch e.Kind {
 		case Nothing:
 		case Farewell:
-			c.leave.Store(e.RetryAfter.Milliseconds())
-			c.stats.note(c.run, "notice-"+e.Code)
+			c.farewell(s, &e)
 		default:
 			c.run.scenario.event(c, &e)
 		}
+	}
+}
+
+// farewell takes the announcement that the connection is going to end. When the
+// server drains, the client leaves at the time that it was told.
+func (c *client) farewell(s *socket, e *Event) {
+	c.stats.note(c.run, "notice-"+e.Code)
+	c.back.Store(c.run.now() + int64(e.RetryAfter))
+	if e.Code != "draining" {
+		return
+	}
+	time.AfterFunc(e.RetryAfter, func() {
+		if c.sock.Load() != s || c.run.down.Load() {
+			return
+		}
+		c.cut.Store(true)
+		c.bye(s)
+	})
+}
+
+// bye says goodbye; the server closes then. It says whether there is such a
+// thing.
+func (c *client) bye(s *socket) bool {
+	b := s.begin()
+	bye := c.device.Bye(b)
+	if len(bye) == len(b) {
+		s.abandon()
+		return false
+	}
+	return s.finish(bye) == nil
+}
+
+// ack acknowledges what has arrived.
+func (c *client) ack() {
+	s, a := c.sock.Load(), c.device.(Acker)
+	if s == nil {
+		return
+	}
+	b := s.begin()
+	if ack := a.Ack(b); len(ack) > len(b) {
+		_ = s.finish(ack)
+	} else {
+		s.abandon()
 	}
 }
 
@@ -203,6 +248,7 @@ func (c *client) signal(at int64, conn uint64) error {
 	answer := conn != 0
 	if !answer {
 		conn = id
+		c.current.Store(id)
 	}
 	c.sent[id%window].Store(at)
 	c.left[conn%window].Store(at)

@@ -2,7 +2,10 @@ package load
 
 import (
 	"maps"
+	"strconv"
 	"sync/atomic"
+
+	"github.com/peersignal/peersignal/pkg/wire"
 )
 
 // counters are what one share of the clients count. There are several, so that
@@ -36,7 +39,17 @@ func (*counters) refuse(r *run, code string) { r.count(r.refused, code) }
 func (*counters) note(r *run, code string) { r.count(r.noted, code) }
 
 // fail counts a connection that failed or ended unasked.
-func (r *run) fail(err error) { r.count(r.failed, codeOf(err)) }
+func (r *run) fail(err error) {
+	code := codeOf(err)
+	if code == drained {
+		r.count(r.noted, code)
+		return
+	}
+	r.count(r.failed, code)
+}
+
+// drained is how a server that stops ends connections.
+var drained = "close-" + strconv.Itoa(int(wire.CloseDraining))
 
 func (r *run) count(in map[string]uint64, code string) {
 	if r.down.Load() {

@@ -32,6 +32,13 @@ type Device interface {
 	Bye(dst []byte) []byte
 }
 
+// An Acker is a Device whose server wants to know what has arrived.
+type Acker interface {
+	// Ack appends an acknowledgement, or nothing when none is due. It is called
+	// about every half second.
+	Ack(dst []byte) []byte
+}
+
 // A Topic is something that devices share and that the server introduces them by.
 type Topic [16]byte
 
@@ -67,7 +74,8 @@ type Event struct {
 	Code       string // of Result, Refused and Farewell; of Result "" when all is well
 	RetryAfter time.Duration
 	Conn       uint64
-	Resumed    bool // with Ready: the session goes on, topics are in place
+	Resumed    bool // with Ready: the session goes on
+	Kept       bool // with Ready: the server knows the topics
 
 	Topic   Topic  // of Presence
 	Whole   bool   // Presence begins a whole list

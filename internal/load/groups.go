@@ -151,14 +151,8 @@ func (n *newcomers) join(ctx context.Context, c *client) error {
 
 // part says goodbye and waits until the server has closed.
 func (c *client) part(s *socket) error {
-	b := s.begin()
-	bye := c.device.Bye(b)
-	if len(bye) == len(b) {
-		s.abandon()
+	if !c.bye(s) {
 		return nil
-	}
-	if err := s.finish(bye); err != nil {
-		return err
 	}
 	_ = s.nc.SetReadDeadline(time.Now().Add(partingTime))
 	for {

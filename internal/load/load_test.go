@@ -81,7 +81,7 @@ func TestScenarios(t *testing.T) {
 	} {
 		t.Run(string(c.cfg.Scenario), func(t *testing.T) {
 			cfg := c.cfg
-			cfg.URL, cfg.Dialect, cfg.Duration = url, load.NewPeersignal(name), time.Second
+			cfg.URL, cfg.Dialect, cfg.Duration = url, load.Peersignal{Server: name}, time.Second
 			if cfg.Devices == 0 {
 				cfg.Devices = 20
 			}
@@ -99,7 +99,7 @@ func TestScenarios(t *testing.T) {
 // and says what to do.
 func TestLimitsAreExplained(t *testing.T) {
 	url, name := startServer(t, signaling.Limits{})
-	r := runLoad(t, load.Config{URL: url, Dialect: load.NewPeersignal(name), Devices: 2, Duration: time.Second})
+	r := runLoad(t, load.Config{URL: url, Dialect: load.Peersignal{Server: name}, Devices: 2, Duration: time.Second})
 	if r.Refused["rate-limited"] == 0 || r.Errors == 0 || !strings.Contains(strings.Join(r.Advice, "\n"), "--offers-per-minute") {
 		t.Errorf("%+v", r)
 	}
@@ -109,7 +109,7 @@ func TestLimitsAreExplained(t *testing.T) {
 func TestServerGoes(t *testing.T) {
 	url, name := startServer(t, signaling.Limits{Sessions: 3})
 	r := runLoad(t, load.Config{
-		URL: url, Dialect: load.NewPeersignal(name), Devices: 6, Scenario: load.Idle, Duration: time.Second,
+		URL: url, Dialect: load.Peersignal{Server: name}, Devices: 6, Scenario: load.Idle, Duration: time.Second,
 	})
 	if r.Connected != 3 || r.Failed["server-full"] < 3 || len(r.Advice) == 0 {
 		t.Errorf("%+v", r)
@@ -126,12 +126,12 @@ func TestNoServer(t *testing.T) {
 		"nobody":         {gone.URL, "connection-refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := load.Run(t.Context(), load.Config{URL: c.url, Dialect: load.NewPeersignal("localhost:1"), Devices: 2})
+			_, err := load.Run(t.Context(), load.Config{URL: c.url, Dialect: load.Peersignal{Server: "localhost:1"}, Devices: 2})
 			if !errors.Is(err, load.ErrNobodyConnected) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v, want one that says %q", err, c.says)
 			}
 			_, err = load.Run(t.Context(), load.Config{
-				URL: c.url, Dialect: load.NewPeersignal("localhost:1"), Devices: 2, Scenario: load.Auth, Duration: 100 * time.Millisecond,
+				URL: c.url, Dialect: load.Peersignal{Server: "localhost:1"}, Devices: 2, Scenario: load.Auth, Duration: 100 * time.Millisecond,
 			})
 			if !errors.Is(err, load.ErrNobodyConnected) {
 				t.Errorf("got %v", err)
@@ -144,7 +144,7 @@ func TestInterrupted(t *testing.T) {
 	url, name := startServer(t, unlimited)
 	ctx, cancel := context.WithCancel(t.Context())
 	r, err := load.Run(ctx, load.Config{
-		URL: url, Dialect: load.NewPeersignal(name), Devices: 4, Duration: time.Hour, Connected: cancel,
+		URL: url, Dialect: load.Peersignal{Server: name}, Devices: 4, Duration: time.Hour, Connected: cancel,
 	})
 	if err != nil || !r.Interrupted || r.Errors != 0 {
 		t.Errorf("%+v, %v", r, err)
@@ -152,7 +152,7 @@ func TestInterrupted(t *testing.T) {
 }
 
 func TestConfigIsChecked(t *testing.T) {
-	ok := load.Config{URL: "http://localhost:1", Dialect: load.NewPeersignal("localhost:1"), Devices: 2}
+	ok := load.Config{URL: "http://localhost:1", Dialect: load.Peersignal{Server: "localhost:1"}, Devices: 2}
 	for name, change := range map[string]func(c *load.Config){
 		"scenario":  func(c *load.Config) { c.Scenario = "walk" },
 		"dialect":   func(c *load.Config) { c.Dialect = nil },

@@ -28,7 +28,7 @@ func (p *pairs) event(c *client, e *Event) {
 	case Answer:
 		p.arrived(c, e)
 		c.last.Store(p.run.now())
-		if !p.open() && p.playing.Load() {
+		if !p.open() && c.current.CompareAndSwap(e.Conn, 0) && p.playing.Load() {
 			_ = c.signal(p.run.now(), 0)
 		}
 	case Result:

@@ -48,11 +48,11 @@ func TestHistogramAllocatesNothing(t *testing.T) {
 
 // TestMessagesAreValid decodes what a device says as a server does.
 func TestMessagesAreValid(t *testing.T) {
-	d, err := load.NewPeersignal("localhost:8080").Device(7)
+	d, err := load.Peersignal{Server: "localhost:8080"}.Device(7)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := load.NewPeersignal("localhost:8080").Device(8)
+	other, err := load.Peersignal{Server: "localhost:8080"}.Device(8)
 	if err != nil {
 		t.Fatal(err)
 	}

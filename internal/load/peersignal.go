@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -16,12 +17,12 @@ import (
 // Peersignal is the dialect of our server, pkg/wire. Each device belongs to a
 // user of its own and authenticates as any other client does.
 type Peersignal struct {
-	server string // the name that is signed
+	// Server is the name that is signed, see [wire.CanonicalServer].
+	Server string
+	// NoResume makes devices that cannot resume a session, and so acknowledge
+	// nothing.
+	NoResume bool
 }
-
-// NewPeersignal makes the dialect for a server whose name, see
-// [wire.CanonicalServer], is server.
-func NewPeersignal(server string) Peersignal { return Peersignal{server} }
 
 // Name is "peersignal".
 func (Peersignal) Name() string { return "peersignal" }
@@ -51,16 +52,21 @@ func (p Peersignal) Device(int) (Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certifying a device: %w", err)
 	}
-	return &peer{server: p.server, key: key, cert: cert, id: string(cert.DeviceID)}, nil
+	return &peer{server: p.Server, resumes: !p.NoResume, key: key, cert: cert, id: string(cert.DeviceID)}, nil
 }
 
 // peer is a device of our protocol.
 type peer struct {
-	server string
-	key    peercrypto.SigningKey
-	cert   peercrypto.DeviceCert
-	id     string
-	resume atomic.Pointer[string]
+	server  string
+	resumes bool
+	key     peercrypto.SigningKey
+	cert    peercrypto.DeviceCert
+	id      string
+
+	resume  string        // the session's token
+	session bool          // that can be resumed
+	got     atomic.Uint64 // counted frames of the session
+	signals atomic.Int64  // bytes of signals that are not acknowledged
 }
 
 func (p *peer) ID() string { return p.id }
@@ -74,11 +80,13 @@ func (p *peer) Read(message, reply []byte) (Event, []byte) {
 	case "result":
 		return readResult(message), reply
 	case "offer":
-		return Event{Kind: Offer, Conn: readConn(message)}, reply
+		return Event{Kind: Offer, Conn: readConn(message)}, p.count(len(message), reply)
 	case "answer":
-		return Event{Kind: Answer, Conn: readConn(message)}, reply
+		return Event{Kind: Answer, Conn: readConn(message)}, p.count(len(message), reply)
+	case "candidate":
+		return Event{}, p.count(len(message), reply)
 	case "present":
-		return readPresence(message), reply
+		return readPresence(message), p.count(0, reply)
 	case "hello":
 		return p.authenticate(message, reply)
 	case "ready":
@@ -113,16 +121,20 @@ func (p *peer) authenticate(message, reply []byte) (Event, []byte) {
 	if err != nil || !ok {
 		return Event{Kind: Refused, Code: "bad-hello"}, reply
 	}
+	caps := []string{wire.CapRV1}
+	if p.session = p.resumes && slices.Contains(hello.Caps, wire.CapResume); p.session {
+		caps = append(caps, wire.CapResume)
+	}
 	auth, err := wire.SignAuth(wire.AuthBody{
 		V: wire.Version, Server: p.server, Nonce: hello.Nonce, CNonce: peercrypto.NewNonce(),
 		DeviceID: p.cert.DeviceID, DeviceKey: p.cert.DeviceKey, UserID: p.cert.UserID, UserKey: p.cert.UserKey,
-		Time: time.Now().UnixMilli(), Caps: []string{wire.CapRV1},
+		Time: time.Now().UnixMilli(), Caps: caps,
 	}, p.key, p.cert)
 	if err != nil {
 		return Event{Kind: Refused, Code: "cannot-sign"}, reply
 	}
-	if token := p.resume.Load(); token != nil {
-		auth.Resume = *token
+	if p.session && p.resume != "" {
+		auth.Resume, auth.Got = p.resume, p.got.Load()
 	}
 	frame, err := wire.Encode(auth)
 	if err != nil {
@@ -136,15 +148,42 @@ func (p *peer) ready(message []byte) Event {
 	members(message, func(name, value []byte) bool {
 		switch string(name) {
 		case "resume":
-			if token := string(text(value)); token != "" {
-				p.resume.Store(&token)
-			}
+			p.resume = string(text(value))
 		case "resumed":
 			e.Resumed = string(value) == "true"
+		case "topics":
+			e.Kept = number(value) > 0
 		}
 		return true
 	})
+	if !e.Resumed {
+		p.got.Store(0)
+	}
+	p.signals.Store(0)
 	return e
+}
+
+// count counts a frame of the session, and acknowledges when many bytes of
+// signals have come.
+func (p *peer) count(bytes int, reply []byte) []byte {
+	if !p.session {
+		return reply
+	}
+	p.got.Add(1)
+	if p.signals.Add(int64(bytes)) < wire.AckBytes {
+		return reply
+	}
+	return p.Ack(reply)
+}
+
+func (p *peer) Ack(dst []byte) []byte {
+	if p.signals.Swap(0) == 0 {
+		return dst
+	}
+	n := p.got.Load()
+	dst = append(dst, `{"type":"ack","n":`...)
+	dst = strconv.AppendUint(dst, n, 10)
+	return append(dst, '}')
 }
 
 func readResult(message []byte) Event {

@@ -41,12 +41,7 @@ func (p *probe) sample() sample {
 func (p *probe) settle(ctx context.Context) {
 	last := p.sample()
 	for range 30 {
-		if p.pid == 0 {
-			return
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
+		if p.pid == 0 || !pause(ctx, 100*time.Millisecond) {
 			return
 		}
 		now := p.sample()

@@ -74,6 +74,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	stop := r.tell()
 	defer stop()
+	defer r.acknowledge()()
 	return r.measure(ctx)
 }
 
@@ -168,23 +169,15 @@ func (r *run) play(ctx context.Context, server *probe, report *Report) error {
 	playing, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer time.AfterFunc(r.cfg.Warmup+r.cfg.Duration, cancel).Stop()
-	done := make(chan error, 1)
-	go func() { done <- r.scenario.play(playing) }()
-	var err error
-	ended := false
-	if r.cfg.Warmup > 0 {
-		select {
-		case <-time.After(r.cfg.Warmup):
-		case <-ctx.Done():
-		case err = <-done:
-			ended = true
-		}
-	}
 	r.restart()
 	before, ours, began, base := server.sample(), ownCPU(), time.Now(), r.total()
-	if !ended {
-		err = <-done
+	done := make(chan error, 1)
+	go func() { done <- r.scenario.play(playing) }()
+	if r.cfg.Warmup > 0 && pause(playing, r.cfg.Warmup) {
+		r.restart()
+		before, ours, began, base = server.sample(), ownCPU(), time.Now(), r.total()
 	}
+	err := <-done
 	report.measured(time.Since(began), base, r.total(), before, server.sample(), ownCPU()-ours)
 	report.Interrupted = ctx.Err() != nil
 	return err
@@ -214,7 +207,7 @@ func (c *client) live(ctx, living context.Context, tried func()) {
 		if err == nil {
 			failures = 0
 			c.run.up.Add(1)
-			c.leave.Store(0)
+			c.back.Store(0)
 			tried()
 			err = c.serve(s)
 			s.cut()
@@ -254,7 +247,10 @@ func (c *client) admitted(ctx context.Context) (*socket, error) {
 // wait waits before a client connects again: as long as the server asked for, or
 // half a second to 10 s, more after each failure.
 func (c *client) wait(ctx context.Context, err error, failures int) bool {
-	after := time.Duration(c.leave.Swap(0)) * time.Millisecond
+	var after time.Duration
+	if at := c.back.Swap(0); at != 0 {
+		after = max(time.Duration(at-c.run.now()), time.Millisecond)
+	}
 	var refused *refusal
 	if errors.As(err, &refused) {
 		after = max(after, refused.after)
@@ -263,8 +259,13 @@ func (c *client) wait(ctx context.Context, err error, failures int) bool {
 		after = 500 * time.Millisecond << min(failures, 4)
 		after += mrand.N(after)
 	}
+	return pause(ctx, after)
+}
+
+// pause waits, and says whether ctx lives.
+func pause(ctx context.Context, d time.Duration) bool {
 	select {
-	case <-time.After(after):
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false
@@ -283,11 +284,7 @@ func (r *run) end(stop context.CancelFunc) {
 			continue
 		}
 		s.ready() // it may have a deadline of the past
-		b := s.begin()
-		if bye := c.device.Bye(b); len(bye) > len(b) {
-			_ = s.finish(bye)
-		} else {
-			s.abandon()
+		if !c.bye(s) {
 			s.cut()
 		}
 	}
@@ -322,29 +319,51 @@ func (r *run) nobodyConnected() error {
 	return fmt.Errorf("%w to %s", ErrNobodyConnected, r.cfg.URL)
 }
 
+// ackEvery is how often devices that have to are asked to acknowledge.
+const ackEvery = 500 * time.Millisecond
+
+// acknowledge asks the devices, until stop.
+func (r *run) acknowledge() (stop func()) {
+	if _, ok := r.clients[0].device.(Acker); !ok {
+		return func() {}
+	}
+	return repeat(ackEvery, func() {
+		for _, c := range r.clients {
+			c.ack()
+		}
+	})
+}
+
+// repeat calls do again and again, until stop returns.
+func repeat(every time.Duration, do func()) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				do()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
 // tell says how it goes, once a second, until stop.
 func (r *run) tell() (stop func()) {
 	if r.cfg.Progress == nil {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		last := r.total()
-		for {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-			t := r.total()
-			r.cfg.Progress(fmt.Sprintf("%3.0f s  %d of %d up  %d sent/s  %d arrived/s  %d errors",
-				time.Since(r.begin).Seconds(), r.up.Load(), r.cfg.Devices, t.sent-last.sent, t.arrived-last.arrived, r.errors()))
-			last = t
-		}
-	}()
-	return func() { cancel(); <-done }
+	last := r.total()
+	return repeat(time.Second, func() {
+		t := r.total()
+		r.cfg.Progress(fmt.Sprintf("%3.0f s  %d of %d up  %d sent/s  %d arrived/s  %d errors",
+			time.Since(r.begin).Seconds(), r.up.Load(), r.cfg.Devices, t.sent-last.sent, t.arrived-last.arrived, r.errors()))
+		last = t
+	})
 }

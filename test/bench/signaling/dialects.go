@@ -19,7 +19,7 @@ var background = context.Background()
 func dialectOf(kind, hostport string) (load.Dialect, error) {
 	switch kind {
 	case "peersignal":
-		return load.NewPeersignal(hostport), nil
+		return load.Peersignal{Server: hostport}, nil
 	case "bare":
 		return bare{}, nil
 	case "stock":
