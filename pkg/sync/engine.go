@@ -146,6 +146,7 @@ func (e *Engine) replica(id peercrypto.ID) (*replica, error) {
 	return nil, fmt.Errorf("group %s: %w", id.Short(), ErrNotFound)
 }
 
+// replicas lists the groups by id: what is done for all of them is done in an order that does not depend on chance.
 func (e *Engine) replicas() []*replica {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -153,6 +154,7 @@ func (e *Engine) replicas() []*replica {
 	for _, g := range e.groups {
 		out = append(out, g)
 	}
+	slices.SortFunc(out, func(a, b *replica) int { return cmp.Compare(a.id, b.id) })
 	return out
 }
 

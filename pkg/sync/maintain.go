@@ -2,9 +2,10 @@ package sync
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -157,9 +158,16 @@ func (m *maintainer) noticeRotation() {
 			continue
 		}
 		if _, planned := m.rotate[g.id]; !planned {
-			m.rotate[g.id] = m.e.now() + rand.Int64N(rotateWithin.Milliseconds())
+			m.rotate[g.id] = m.e.now() + chance(rotateWithin)
 		}
 	}
+}
+
+// chance returns a random time below d, in ms. It asks the one source of chance that a test can set.
+func chance(d time.Duration) int64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return int64(binary.BigEndian.Uint64(b[:]) % uint64(d.Milliseconds()))
 }
 
 func (m *maintainer) rotateKeys(ctx context.Context) error {

@@ -77,6 +77,7 @@ type loopState struct {
 	listed     bool // the other's first GROUPS came
 	listedOwn  bool // the own first GROUPS was sent
 	groups     map[peercrypto.ID]*groupSession
+	order      []*groupSession             // groups by id
 	knocked    map[peercrypto.ID]bool      // joins that were announced here
 	joining    map[peercrypto.ID]bool      // groups for which the other device asked to join and was told to wait
 	fetching   map[peercrypto.ID]bool      // logs that were asked for
