@@ -65,6 +65,7 @@ type batch struct {
 	keepers     map[peercrypto.ID]struct{}
 	kept        map[peercrypto.Hash]bool // put into quarantine
 	missing     map[peercrypto.Hash]bool // what those wait for
+	ahead       bool                     // something was left out because of its time
 	waiting     bool                     // the group has quarantined entries
 	shared      int                      // entries that became shared
 	result      IngestResult
@@ -288,6 +289,7 @@ func (b *batch) early(it *item) (bool, error) {
 	case ahead <= maxAhead:
 		return false, nil
 	case ahead > maxDeferred:
+		b.ahead = true
 		b.refuse(it, fmt.Errorf("%w: it is dated %d minutes ahead of this device's clock", errAhead, ahead/60_000))
 		return true, nil
 	}

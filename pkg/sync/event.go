@@ -101,4 +101,6 @@ const (
 	RefusedBusy        RefusalCode = 7
 	// RefusedFake is given by this device itself: the other one showed a different group than the invitation names.
 	RefusedFake RefusalCode = 100
+	// RefusedClock is given by this device itself: by its clock, the group's log or the admission in it lies more than a minute ahead.
+	RefusedClock RefusalCode = 101
 )

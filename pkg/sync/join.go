@@ -192,7 +192,8 @@ func (e *Engine) completeJoin(ctx context.Context, from, id peercrypto.ID, j *pe
 	}
 	defer e.unlock()
 	g, err := e.replica(id)
-	if err != nil {
+	known := err == nil
+	if !known {
 		g = newReplica(id)
 	}
 	for _, it := range items {
@@ -202,16 +203,14 @@ func (e *Engine) completeJoin(ctx context.Context, from, id peercrypto.ID, j *pe
 		if err := b.admit(items); err != nil {
 			return err
 		}
-		b.listMissing()
-		// Entries that can't be placed mean a log with holes; nothing of it is kept.
-		if b.state == nil || len(b.result.Missing) > 0 {
-			return fmt.Errorf("%w: its log is incomplete", errFake)
-		}
-		if _, ok := b.state.Member(e.userID); !ok {
-			return fmt.Errorf("%w: this user is no member there", errFake)
+		if err := b.checkJoined(known && j == nil); err != nil {
+			return err
 		}
 		return b.tx.PutValue(bucketJoins, string(id), nil)
 	})
+	if errors.Is(err, errAborted) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -219,6 +218,24 @@ func (e *Engine) completeJoin(ctx context.Context, from, id peercrypto.ID, j *pe
 	delete(e.joins, id)
 	e.mu.Unlock()
 	e.bus.publish(RendezvousChanged{})
+	return nil
+}
+
+// checkJoined tells whether a log that was taken in as a whole makes this user a member. again is set when the group was known before and the log
+// comes from the user's own other device, which may not know of a removal yet.
+func (b *batch) checkJoined(again bool) error {
+	b.listMissing()
+	_, member := b.state.Member(b.e.userID)
+	switch {
+	case b.ahead && !member:
+		return ErrClock
+	case len(b.result.Missing) > 0: // a log with holes; nothing of it is kept
+		return fmt.Errorf("%w: its log is incomplete", errFake)
+	case !member && again:
+		return errAborted
+	case !member:
+		return fmt.Errorf("%w: this user is no member there", errFake)
+	}
 	return nil
 }
 
@@ -370,7 +387,9 @@ func (b *batch) accept() error {
 		}
 		last = ent.Hash
 	}
-	if _, ok := b.state.Member(b.e.userID); !ok || last.IsZero() {
+	if _, ok := b.state.Member(b.e.userID); !ok && b.ahead {
+		return ErrClock
+	} else if !ok || last.IsZero() {
 		return fmt.Errorf("the offer does not stand any more: %w", ErrNotMember)
 	}
 	raw, err := groupMeta{Accept: &last}.encode()

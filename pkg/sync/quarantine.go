@@ -53,6 +53,7 @@ func (b *batch) quarantine(it *item, refs []peercrypto.Hash) error {
 }
 
 func (b *batch) deferUntil(it *item, ms int64) error {
+	b.ahead = true
 	return b.keep(it, []Wait{waitTime(ms)})
 }
 

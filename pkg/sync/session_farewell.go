@@ -215,6 +215,7 @@ func (s *Session) refused(ctx context.Context, r refusedFrame) error {
 		s.setAsking(r.group, false)
 		return s.proceed(ctx)
 	}
+	delete(s.loop.fetching, r.group)
 	s.slowly(func(ctx context.Context) { s.e.joinRefused(ctx, r.group, r.code, r.text) })
 	return nil
 }

@@ -87,11 +87,16 @@ func (s *Session) logCame(n noteLog) {
 	if (j == nil || !s.loop.knocked[n.group]) && !s.loop.fetching[n.group] {
 		return
 	}
+	delete(s.loop.fetching, n.group) // there may be another grant later
 	s.slowly(func(ctx context.Context) {
 		err := s.e.completeJoin(ctx, s.peer.UserID, n.group, j, n.raws)
-		if errors.Is(err, errFake) {
+		switch {
+		case errors.Is(err, errFake):
 			s.e.joinRefused(ctx, n.group, RefusedFake, err.Error())
 			err = fmt.Errorf("%w: joining group %s: %w", ErrProtocol, n.group.Short(), err)
+		case errors.Is(err, ErrClock): // the next session tries again
+			s.e.joinRefused(ctx, n.group, RefusedClock, err.Error())
+			err = fmt.Errorf("joining group %s: %w", n.group.Short(), err)
 		}
 		if err != nil {
 			s.fail(err)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -176,16 +177,16 @@ func (s *Session) regroup(ctx context.Context) ([]*groupSession, error) {
 			}
 		}
 	}
-	for id, gs := range s.loop.groups {
+	for _, gs := range s.loop.order {
 		s.loop.common = true
-		if !shared[id] {
+		if id := gs.id; !shared[id] {
 			delete(s.loop.groups, id)
 			s.jobs.drop(id)
 			s.farewell(ctx, id, gs.checkedPosition, gs.remote != nil)
 		}
 	}
+	s.loop.order = slices.SortedFunc(maps.Values(s.loop.groups), func(a, b *groupSession) int { return cmp.Compare(a.id, b.id) })
 	s.publishStatus()
-	slices.SortFunc(fresh, func(a, b *groupSession) int { return cmp.Compare(a.id, b.id) })
 	return fresh, nil
 }
 
@@ -260,12 +261,13 @@ func (s *Session) compareAll(ctx context.Context, list []element) error {
 
 // unshared handles a group that the other side thinks is shared.
 func (s *Session) unshared(ctx context.Context, id peercrypto.ID) {
-	_, err := s.e.replica(id)
-	switch {
-	case err == nil:
+	g, err := s.e.replica(id)
+	if err == nil {
 		s.farewell(ctx, id, 0, true)
-	case errors.Is(err, ErrNotFound) && s.peer.UserID == s.e.userID && !s.loop.fetching[id]:
-		// This user's other device is in a group that this one does not know yet.
+	}
+	// This user's other device is in a group that this one does not know yet, or from which somebody removed this user: there may be a new grant.
+	unknown := errors.Is(err, ErrNotFound) || err == nil && !g.view.Load().rec.Left
+	if unknown && s.peer.UserID == s.e.userID && !s.loop.fetching[id] {
 		s.loop.fetching[id] = true
 		s.tell(rawFrame{group: id}.encode(frameJoin))
 	}
@@ -328,7 +330,7 @@ func (s *Session) proceed(ctx context.Context) error {
 	if s.over() {
 		return ErrNotAdmitted
 	}
-	for _, gs := range s.loop.groups {
+	for _, gs := range s.loop.order {
 		if f := gs.round.parked; f != nil && s.jobs.len() < maxJobs {
 			gs.round.parked = nil
 			if err := s.reconcile(ctx, *f); err != nil {
@@ -395,7 +397,7 @@ func (s *Session) tick(ctx context.Context) error {
 		}
 		return nil
 	}
-	for _, gs := range s.loop.groups {
+	for _, gs := range s.loop.order {
 		if err := s.tickGroup(ctx, gs, now); err != nil {
 			return err
 		}

@@ -1,0 +1,70 @@
+package sync_test
+
+import (
+	"testing"
+	"time"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/storetest"
+)
+
+// What test/sim found, each as small as it got.
+
+// otherDevice is a second device of a node's user.
+func otherDevice(t testing.TB, n *node, name string) *node {
+	t.Helper()
+	ident := n.ident
+	key, err := peercrypto.GenerateSigningKey()
+	must(t, err)
+	ident.Device, ident.DeviceCreated = key, time.Now().UnixMilli()
+	return openNode(t, ident, storetest.NewMemory(), name)
+}
+
+// TestReadmittedElsewhere: somebody who was removed is admitted again on another device. The first one joins again when they meet; before
+// that it only tells of the removal.
+func TestReadmittedElsewhere(t *testing.T) {
+	owner, first := newNode(t, 0), newNode(t, 1)
+	second := otherDevice(t, first, "second")
+	g := owner.create("g")
+	inv := owner.invite(g, groupsync.InviteOptions{Uses: 3})
+	must(t, first.Join(t.Context(), inv))
+	syncPair(t, owner, first, g).end()
+	syncPair(t, first, second, g).end()
+	c := syncPair(t, owner, first, g)
+	must(t, owner.Remove(t.Context(), g, first.UserID(), ""))
+	eventually(t, "the first device knows", func() bool { return !first.info(g).Joined })
+	c.end()
+
+	// The second one does not know yet and says that it is in the group.
+	c = connect(t, first, second)
+	eventually(t, "the second device knows", func() bool { return !second.info(g).Joined })
+	if first.info(g).Joined {
+		t.Fatal("joined by a log without a new grant")
+	}
+	c.end()
+
+	must(t, second.Join(t.Context(), inv))
+	syncPair(t, owner, second, g).end()
+	syncPair(t, first, second, g).end()
+	owner.put(g, `{"type":"Note"}`)
+	syncPair(t, owner, first, g).end()
+}
+
+// TestJoinWithClockBehind: an admission that lies ahead of the joiner's clock is no fake. The join says what is wrong and works later.
+func TestJoinWithClockBehind(t *testing.T) {
+	owner, joiner := newNode(t, 0), newNode(t, 1)
+	g := owner.create("g")
+	inv := owner.invite(g, groupsync.InviteOptions{})
+	joiner.clock.add(-3 * time.Minute)
+	must(t, joiner.Join(t.Context(), inv))
+	events := joiner.Subscribe(t.Context())
+	c := connect(t, owner, joiner)
+	if ev := nextEvent[groupsync.JoinFailed](t, events); ev.Code != groupsync.RefusedClock || ev.Final {
+		t.Fatalf("%+v", ev)
+	}
+	wantErr(t, <-c.errB, groupsync.ErrClock)
+	c.cancel()
+	joiner.clock.add(3 * time.Minute)
+	syncPair(t, owner, joiner, g).end()
+}
