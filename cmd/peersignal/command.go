@@ -34,7 +34,7 @@ func newCommand() *cobra.Command {
 			_, _ = fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 		},
 	}
-	root.AddCommand(serve, newConfigCommand(), newLoadCommand(), newHealthCommand(), version)
+	root.AddCommand(serve, newConfigCommand(), newLoadCommand(), newDoctorCommand(), newHealthCommand(), version)
 	return root
 }
 

@@ -69,6 +69,11 @@ func healthURL(cmd *cobra.Command, args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return localURL(s)
+}
+
+// localURL is where this machine reaches the server that settings describe.
+func localURL(s *settings) (string, error) {
 	host, port, err := net.SplitHostPort(s.listen)
 	if err != nil {
 		return "", fmt.Errorf("the address %q of the setting listen: %w", s.listen, err)

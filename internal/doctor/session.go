@@ -1,0 +1,296 @@
+package doctor
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/wire"
+)
+
+// session is one authenticated connection of a device that lives for the examination.
+type session struct {
+	e     *examination
+	ws    *websocket.Conn
+	cert  peercrypto.DeviceCert
+	key   peercrypto.SigningKey
+	hello *wire.Hello
+	ready *wire.Ready
+}
+
+// keys are a user that lives as long as the examination.
+type keys struct{ user peercrypto.SigningKey }
+
+var errStep = errors.New("step failed")
+
+// session connects, authenticates and reports each step.
+func (e *examination) session(ctx context.Context) (*session, error) {
+	user, err := peercrypto.GenerateSigningKey()
+	if err != nil {
+		return nil, fmt.Errorf("making a key: %w", err)
+	}
+	s, err := e.open(ctx)
+	if err != nil {
+		e.fail("WebSocket", "A proxy in front must pass WebSocket upgrades of "+wire.Path+" (and their subprotocol).", "%v", err)
+		return nil, errStep
+	}
+	e.ok("WebSocket", "protocol %s, version %d", wire.Subprotocol, s.hello.V)
+	e.clock(s)
+	if err := s.authenticate(ctx, keys{user}); err != nil {
+		s.close()
+		e.fail("authentication", adviceFor(err), "%v", err)
+		return nil, errStep
+	}
+	e.ok("authentication", "as %s; the server sees this machine as %s", e.name, s.ready.You.Addr)
+	return s, nil
+}
+
+// open dials and reads hello.
+func (e *examination) open(ctx context.Context) (*session, error) {
+	ctx, cancel := e.within(ctx)
+	defer cancel()
+	ws, resp, err := websocket.Dial(ctx, e.wsURL, &websocket.DialOptions{ //nolint:bodyclose // Dial closes it
+		Subprotocols: []string{wire.Subprotocol}, CompressionMode: websocket.CompressionDisabled,
+		HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: e.tlsConfig(e.host)}},
+	})
+	if err != nil {
+		if resp != nil {
+			return nil, fmt.Errorf("the upgrade was answered %s", resp.Status)
+		}
+		return nil, plain(err)
+	}
+	s := &session{e: e, ws: ws}
+	ws.SetReadLimit(wire.MaxTopicsFrame)
+	hello, err := await[*wire.Hello](ctx, s)
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("waiting for hello: %w", err)
+	}
+	s.hello = hello
+	return s, nil
+}
+
+// clock compares the clocks. The server accepts five minutes, documents one.
+func (e *examination) clock(s *session) {
+	off := time.Since(time.UnixMilli(s.hello.Time)).Round(time.Second)
+	const advice = "Set the clock of this machine or of the server (NTP)."
+	switch {
+	case off.Abs() > wire.ClockSkew:
+		e.fail("clock", advice, "this machine and the server differ by %s; more than %s is refused", off.Abs(), wire.ClockSkew)
+	case off.Abs() > 30*time.Second:
+		e.warn("clock", advice, "this machine and the server differ by %s", off.Abs())
+	default:
+		e.ok("clock", "this machine and the server agree within %s", max(off.Abs(), time.Second))
+	}
+}
+
+// refusedError is what a server said instead of ready.
+type refusedError struct{ *wire.Refused }
+
+func (r refusedError) Error() string { return fmt.Sprintf("refused (%s): %s", r.Code, r.Message) }
+
+func (s *session) authenticate(ctx context.Context, k keys) error {
+	ctx, cancel := s.e.within(ctx)
+	defer cancel()
+	if err := s.makeDevice(k); err != nil {
+		return err
+	}
+	auth, err := wire.SignAuth(wire.AuthBody{
+		Server: s.e.name, Nonce: s.hello.Nonce, CNonce: peercrypto.NewNonce(), Time: time.Now().UnixMilli(),
+		Caps: []string{wire.CapRV1},
+	}, s.key, s.cert)
+	if err != nil {
+		return err
+	}
+	if err := s.send(ctx, auth); err != nil {
+		return err
+	}
+	s.ready, err = await[*wire.Ready](ctx, s)
+	return err
+}
+
+// makeDevice makes a device of the user. A server does not derive user ids, so any will do.
+func (s *session) makeDevice(k keys) error {
+	now := time.Now()
+	var err error
+	if s.key, err = peercrypto.GenerateSigningKey(); err != nil {
+		return fmt.Errorf("making a key: %w", err)
+	}
+	box, err := peercrypto.GenerateBoxKey()
+	if err != nil {
+		return fmt.Errorf("making a key: %w", err)
+	}
+	body := peercrypto.DeviceBody{Created: now.UnixMilli(), Key: s.key.Public()}
+	s.cert, err = peercrypto.SignDeviceCert(k.user, peercrypto.DeviceCert{
+		V: 1, DeviceID: body.ID(), DeviceKey: s.key.Public(), BoxKey: box.Public(), UserID: peercrypto.NewID(now),
+		UserKey: k.user.Public(), Issued: now.Add(-time.Minute).UnixMilli(), Expires: now.Add(time.Hour).UnixMilli(),
+	})
+	if err != nil {
+		return fmt.Errorf("certifying a device: %w", err)
+	}
+	return nil
+}
+
+// adviceFor says what a refusal asks for.
+func adviceFor(err error) string {
+	r, ok := errors.AsType[refusedError](err)
+	if !ok {
+		return "The server ended the connection; its log at level debug says why."
+	}
+	switch r.Code {
+	case wire.CodeUnknownName:
+		return "Start the server with --name and the host:port that clients dial."
+	case wire.CodeUseName:
+		return "Give clients the canonical name: " + r.Name
+	case wire.CodeBadTime:
+		return "Set the clock of this machine or of the server (NTP)."
+	case wire.CodeTooManySessions:
+		return "Declare the proxy with --trusted-proxy, or raise --max-sessions-per-address."
+	case wire.CodeServerFull:
+		return "Raise --max-sessions, or wait."
+	case wire.CodeBlocked:
+		return "The operator keeps this address out: peersignal admin blocked."
+	default:
+		return "See docs/signaling.md."
+	}
+}
+
+func (s *session) send(ctx context.Context, m wire.Message) error {
+	frame, err := wire.Encode(m)
+	if err != nil {
+		return err
+	}
+	return s.ws.Write(ctx, websocket.MessageText, frame)
+}
+
+// await reads until a message of one type comes. Others that a server may send at any time are passed over.
+func await[T wire.Message](ctx context.Context, s *session) (T, error) {
+	var none T
+	for {
+		_, frame, err := s.ws.Read(ctx)
+		if err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				return none, cause
+			}
+			return none, plain(err)
+		}
+		m, err := wire.DecodeFromServer(frame)
+		if err != nil {
+			return none, err
+		}
+		switch m := m.(type) {
+		case T:
+			return m, nil
+		case *wire.Refused:
+			return none, refusedError{m}
+		}
+	}
+}
+
+func (s *session) close() { _ = s.ws.CloseNow() }
+
+// meeting has a second device of another user find the first one by a tag and send it an envelope.
+func (e *examination) meeting(ctx context.Context, first *session) {
+	const name, advice = "two devices meet", "Two devices that share a tag have to see each other: see the server's log."
+	if err := e.meet(ctx, first); err != nil {
+		e.fail(name, advice, "%v", err)
+		return
+	}
+	e.ok(name, "presence and a sealed envelope came through")
+}
+
+func (e *examination) meet(ctx context.Context, first *session) error {
+	user, err := peercrypto.GenerateSigningKey()
+	if err != nil {
+		return fmt.Errorf("making a key: %w", err)
+	}
+	second, err := e.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer second.close()
+	if err := second.authenticate(ctx, keys{user}); err != nil {
+		return err
+	}
+	var tag peercrypto.Tag
+	if _, err := rand.Read(tag[:]); err != nil {
+		return fmt.Errorf("drawing a tag: %w", err)
+	}
+	ctx, cancel := e.within(ctx)
+	defer cancel()
+	if err := first.publish(ctx, tag); err != nil {
+		return err
+	}
+	if err := second.publish(ctx, tag); err != nil {
+		return err
+	}
+	if err := first.seen(ctx, second.cert.DeviceID); err != nil {
+		return err
+	}
+	offer, err := sealedOffer(first.cert.DeviceID, tag)
+	if err != nil {
+		return err
+	}
+	if err := second.send(ctx, offer); err != nil {
+		return fmt.Errorf("sending an envelope: %w", err)
+	}
+	got, err := await[*wire.Signal](ctx, first)
+	if err != nil {
+		return fmt.Errorf("waiting for the envelope: %w", err)
+	}
+	if got.From != second.cert.DeviceID || got.Env.CT != offer.Env.CT {
+		return errors.New("the envelope was changed on its way")
+	}
+	return nil
+}
+
+func (s *session) publish(ctx context.Context, tag peercrypto.Tag) error {
+	if err := s.send(ctx, &wire.Topics{ID: 1, Add: []peercrypto.Tag{tag}}); err != nil {
+		return fmt.Errorf("publishing a tag: %w", err)
+	}
+	res, err := await[*wire.Result](ctx, s)
+	if err != nil {
+		return fmt.Errorf("publishing a tag: %w", err)
+	}
+	if res.Code != wire.CodeOK {
+		return fmt.Errorf("publishing a tag: %s %s", res.Code, res.Message)
+	}
+	return nil
+}
+
+// seen waits until the other device is present.
+func (s *session) seen(ctx context.Context, device peercrypto.ID) error {
+	for {
+		p, err := await[*wire.Present](ctx, s)
+		if err != nil {
+			return fmt.Errorf("waiting to see the other device: %w", err)
+		}
+		for _, j := range p.Join {
+			if j.Cert.DeviceID == device {
+				return nil
+			}
+		}
+	}
+}
+
+// sealedOffer is an offer that looks like a real one: servers can't open them.
+func sealedOffer(to peercrypto.ID, via peercrypto.Tag) (*wire.Signal, error) {
+	eph, err := peercrypto.GenerateBoxKey()
+	if err != nil {
+		return nil, fmt.Errorf("making a key: %w", err)
+	}
+	sealed := make([]byte, 1200)
+	if _, err := rand.Read(sealed); err != nil {
+		return nil, fmt.Errorf("drawing an envelope: %w", err)
+	}
+	public := eph.Public()
+	return &wire.Signal{
+		Kind: wire.KindOffer, ID: 2, To: to, Via: via, Conn: peercrypto.NewID(time.Now()), Env: wire.NewEnvelope(&public, sealed),
+	}, nil
+}
