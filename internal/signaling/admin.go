@@ -161,36 +161,39 @@ func (s *Server) Unblock(b Block) (bool, error) {
 func (s *Server) Blocked() []Block { return s.blocks.list(s.cfg.Now()) }
 
 func (s *Server) endBlocked(b Block) int {
-	return s.end(Selector{Device: b.Device, User: b.User, Network: b.Network}, &wire.Notice{
+	return s.end(Selector{Device: b.Device, User: b.User, Network: b.Network}, blockedNotice())
+}
+
+func blockedNotice() *wire.Notice {
+	return &wire.Notice{
 		Code: wire.CodeKicked, Message: "the operator of this server does not let you in",
 		RetryAfter: time.Hour.Milliseconds(),
-	})
+	}
 }
 
 // end ends sessions of this node with a notice.
 func (s *Server) end(sel Selector, notice *wire.Notice) int {
-	members := s.hub.kick(sel, closing{code: wire.CloseKicked, reason: EndKicked, last: notice})
-	for _, m := range members {
+	return s.hub.kick(sel, closing{code: wire.CloseKicked, reason: EndKicked, last: notice}, func(m *member) {
 		s.auditMember(AuditKicked, m, string(notice.Code), notice.Message)
-	}
-	return len(members)
+	})
 }
 
-// kick ends the sessions of this node that match. One that is connected is over
-// when its connection has ended.
-func (h *hub) kick(sel Selector, how closing) []*member {
+// kick ends the sessions of this node that match, after note. One that is
+// connected is over when its connection has ended.
+func (h *hub) kick(sel Selector, how closing, note func(*member)) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var out []*member
-	h.eachLocked(sel, func(m *member) { out = append(out, m) })
-	for _, m := range out {
+	var found []*member
+	h.eachLocked(sel, func(m *member) { found = append(found, m) })
+	for _, m := range found {
+		note(m)
 		if m.parked {
 			h.removeLocked(m, how.reason)
 		} else {
 			m.conn.Load().shut(how)
 		}
 	}
-	return out
+	return len(found)
 }
 
 // find describes the sessions of this node that match.

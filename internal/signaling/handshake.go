@@ -38,7 +38,7 @@ func (s *Server) handshake(c *conn) *member {
 		s.refuseAuth(c, auth, refused)
 		return nil
 	}
-	if refused = s.blocks.refusal(auth.A.DeviceID, auth.A.UserKey, c.ip(), s.cfg.Now()); refused != nil {
+	if refused = s.blocked(c, auth); refused != nil {
 		s.refuseAuth(c, auth, refused)
 		return nil
 	}
@@ -47,7 +47,15 @@ func (s *Server) handshake(c *conn) *member {
 		s.refuseAuth(c, auth, refused)
 		return nil
 	}
+	if s.blocked(c, auth) != nil { // meanwhile, and Block may have missed the session
+		c.shut(closing{code: wire.CloseKicked, reason: EndKicked, last: blockedNotice()})
+	}
 	return m
+}
+
+// blocked is the refusal of who is blocked now, or nil.
+func (s *Server) blocked(c *conn, auth *wire.Auth) *wire.Refused {
+	return s.blocks.refusal(auth.A.DeviceID, auth.A.UserKey, c.ip(), s.cfg.Now())
 }
 
 func (s *Server) hello() *wire.Hello {

@@ -136,7 +136,8 @@ type client struct {
 	ready  *wire.Ready
 	device device
 	nextID uint64
-	closed error // the error of the last read
+	got    uint64 // counted frames
+	closed error  // the error of the last read
 }
 
 // dial opens a WebSocket and reads hello.
@@ -196,6 +197,10 @@ func (c *client) next() wire.Message {
 	m, err := wire.DecodeFromServer(frame)
 	if err != nil {
 		c.t.Fatalf("from server: %v: %s", err, frame)
+	}
+	switch m.(type) {
+	case *wire.Present, *wire.Signal:
+		c.got++
 	}
 	return m
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -32,6 +31,7 @@ type Server struct {
 	conns    map[*conn]struct{}
 	draining bool
 	running  bool
+	empty    chan struct{} // closed when draining and without connections
 }
 
 // New checks the configuration and makes a server that serves once its Handler
@@ -42,7 +42,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Logger, conns: make(map[*conn]struct{}),
+		cfg: cfg, log: cfg.Logger, conns: make(map[*conn]struct{}), empty: make(chan struct{}),
 		gate: gate{limits: cfg.Limits, byAddr: make(map[netip.Addr]*addrCount)},
 	}
 	s.hub = newHub(&s.cfg.Limits)
@@ -92,33 +92,6 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// drain ends every connection and waits for all of them.
-func (s *Server) drain() {
-	s.hub.close()
-	s.mu.Lock()
-	s.draining = true
-	for c := range s.conns {
-		after := rand.Int64N(drainSpread.Milliseconds()) // spreads the reconnects; no secret
-		c.shut(closing{
-			code: wire.CloseDraining, reason: wire.CloseDraining.String(),
-			last: drainMessage(c, after),
-		})
-	}
-	s.mu.Unlock()
-	s.cancel()
-	s.wg.Wait()
-}
-
-// drainMessage is a notice for a session, and a refusal for what is none yet.
-func drainMessage(c *conn, after int64) wire.Message {
-	if c.member.Load() != nil {
-		return &wire.Notice{Code: wire.CodeDraining, Message: "this server is stopping", RetryAfter: after}
-	}
-	r := drainingRefusal()
-	r.RetryAfter = after
-	return r
-}
-
 // start registers a connection and begins to serve it, unless the server is
 // draining. Both happen under one lock, so that drain misses none.
 func (s *Server) start(c *conn) bool {
@@ -137,4 +110,5 @@ func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	s.emptiedLocked()
 }
