@@ -10,6 +10,7 @@ import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer/link"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/files"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
@@ -56,6 +57,11 @@ type Config struct {
 	MaxDevices int
 	// Limits are the engine's; zero means its defaults.
 	Limits groupsync.Limits
+	// Files keeps files; it stays the caller's, who closes it after Close. Without
+	// it files are neither kept, fetched nor given.
+	Files *files.Store
+	// FileLimits bound the exchange of files.
+	FileLimits FileLimits
 	// Logger gets short ids and outcomes, never content; default slog.Default().
 	Logger *slog.Logger
 	// Now is the clock for what is signed; default time.Now.
@@ -81,6 +87,10 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MaxDevices, 256)
 	if c.DialDelay < 0 || c.RetryMin < 0 || c.RetryMax < c.RetryMin || c.MaxDials < 0 || c.MaxDevices < 0 {
 		return c, errors.New("peer configuration: a limit is negative or RetryMax is below RetryMin")
+	}
+	var err error
+	if c.FileLimits, err = c.FileLimits.withDefaults(); err != nil {
+		return c, err
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -20,6 +20,7 @@ type Peer struct {
 	log    *slog.Logger
 	engine *groupsync.Engine
 	link   *link.Link // nil when offline
+	files  *fileWork  // nil without Config.Files
 	dials  chan struct{}
 	hub    hub
 
@@ -64,6 +65,9 @@ func Open(ctx context.Context, cfg Config) (*Peer, error) {
 		}
 	}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	if cfg.Files != nil {
+		p.files = newFileWork(p)
+	}
 	p.start()
 	return p, nil
 }
@@ -87,6 +91,9 @@ func (p *Peer) start() {
 			p.cancel(fmt.Errorf("groups: %w", err))
 		}
 	})
+	if p.files != nil {
+		p.files.start()
+	}
 	if p.link != nil {
 		p.setTopics()
 		p.goRun(p.followLink)

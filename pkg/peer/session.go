@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer/link"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
@@ -20,6 +22,7 @@ type connection struct {
 	cancel context.CancelCauseFunc
 	// Streams that the other device opened, each at most once.
 	control, bulk chan *link.Stream
+	asks          *rate.Limiter // of files that the other device asks for
 
 	// Guarded by Peer.mu.
 	session bool // a session was started
@@ -30,7 +33,7 @@ type connection struct {
 func newConnection(p *Peer, conn *link.Conn) *connection {
 	c := &connection{
 		peer: p, conn: conn, since: p.cfg.Now(),
-		control: make(chan *link.Stream, 1), bulk: make(chan *link.Stream, 1),
+		control: make(chan *link.Stream, 1), bulk: make(chan *link.Stream, 1), asks: rate.NewLimiter(openRate, openBurst),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(p.ctx)
 	return c
@@ -48,6 +51,9 @@ func (c *connection) accept() {
 		s, err := c.conn.AcceptStream(c.ctx)
 		if err != nil {
 			return
+		}
+		if s.Name() == streamFiles && c.peer.files != nil && c.peer.goRun(func() { c.peer.files.serve(c, s) }) {
+			continue
 		}
 		var to chan *link.Stream
 		switch {
