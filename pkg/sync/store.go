@@ -1,7 +1,9 @@
 package sync
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -48,6 +50,21 @@ func (r Ref) Compare(o Ref) int {
 		return 1
 	}
 	return r.Hash.Compare(o.Hash)
+}
+
+// Between returns the shortest ref r with a < r <= b, for a < b: as few bytes of a hash in front of zeros as possible.
+func Between(a, b Ref) Ref {
+	r := Ref{Modified: b.Modified}
+	if a.Modified < b.Modified {
+		return r
+	}
+	for i := range b.Hash {
+		r.Hash[i] = b.Hash[i]
+		if a.Hash[i] != b.Hash[i] {
+			break
+		}
+	}
+	return r
 }
 
 // A Record is a stored entry with what the store indexes. Slices are the caller's to keep.
@@ -114,6 +131,20 @@ type DocumentQuery struct {
 	Limit          int // 0 = 1,000
 }
 
+// TTL returns when a document ends by the field ttl of its JSON: unix ms, above 0 and below 2^53, cut to an integer.
+// It reports false if there is no such number.
+func TTL(document []byte) (int64, bool) {
+	if !bytes.Contains(document, []byte(`"ttl":`)) {
+		return 0, false
+	}
+	var fields map[string]json.RawMessage
+	var ttl *float64
+	if json.Unmarshal(document, &fields) != nil || json.Unmarshal(fields["ttl"], &ttl) != nil || ttl == nil {
+		return 0, false
+	}
+	return int64(*ttl), *ttl >= 1 && *ttl < 1<<53
+}
+
 // A GroupRecord is what is kept of a group beside its log.
 type GroupRecord struct {
 	ID peercrypto.ID
@@ -173,9 +204,11 @@ type Reader interface {
 	// LastPosition is the highest Position given so far, in any group.
 	LastPosition() (int64, error)
 
-	// Summary covers shared entries with lo <= ref < hi. The whole scope costs O(1).
+	// Summary covers shared entries with lo <= ref < hi. The whole scope costs O(1); Split and Summary of parts must not
+	// cost more than the logarithm of the count for each part.
 	Summary(s Scope, lo, hi Ref) (Summary, error)
-	// Split cuts lo <= ref < hi into at most parts consecutive ranges of about equal counts; the last one ends at hi.
+	// Split cuts lo <= ref < hi into at most parts consecutive ranges whose counts differ from the average by half of it
+	// at most; the last one ends at hi, and others at bounds that are short (see Between) and need not be stored refs.
 	Split(s Scope, lo, hi Ref, parts int) ([]Part, error)
 	// Refs returns at most limit refs of shared entries with lo <= ref < hi, in order.
 	Refs(s Scope, lo, hi Ref, limit int) ([]Ref, error)

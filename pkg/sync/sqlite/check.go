@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -30,13 +31,21 @@ func (s *Store) Check(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("checking the store: %w", err)
 		}
+		var nodes, stored int64
 		for _, id := range groups {
 			if err := ctx.Err(); err != nil {
 				return fmt.Errorf("checking the store: %w", err)
 			}
-			if err := r.checkGroup(id); err != nil {
+			if err := r.checkGroup(id, &nodes); err != nil {
 				return fmt.Errorf("checking group %s: %w", id.Short(), err)
 			}
+		}
+		_, err = r.one("SELECT count(*) FROM tree", nil, &stored)
+		if err == nil && stored != nodes {
+			err = fmt.Errorf("%w: %d nodes of trees are in none", ErrCorrupt, stored-nodes)
+		}
+		if err != nil {
+			return fmt.Errorf("checking the store: %w", err)
 		}
 		if err := r.checkRows(); err != nil {
 			return fmt.Errorf("checking the store: %w", err)
@@ -57,20 +66,22 @@ func (r *reader) checkPages() error {
 	return nil
 }
 
-func (r *reader) checkGroup(id peercrypto.ID) error {
+// checkGroup counts the nodes of the group's trees in nodes.
+func (r *reader) checkGroup(id peercrypto.ID, nodes *int64) error {
 	g, err := r.group(id)
 	if err != nil {
 		return err
 	}
+	sums, err := r.sums(g)
+	if err != nil {
+		return err
+	}
 	for _, kind := range []entry.Kind{entry.Operation, entry.Data} {
-		var sum groupsync.Summary
-		err := r.eachRef(g, kind, groupsync.Ref{}, groupsync.Ref{Modified: maxModified}, noLimit,
-			func(ref groupsync.Ref) { count(&sum, ref.Hash, 1) })
-		if err != nil {
-			return err
-		}
-		if sum != g.roots[kind] {
+		if sums[kind] != g.roots[kind] {
 			return fmt.Errorf("%w: the sum of its %s entries is wrong", ErrCorrupt, kind)
+		}
+		if err := (treeChecker{r, g, kind, nodes}).checkTree(); err != nil {
+			return err
 		}
 	}
 	var live, deleted int64
@@ -79,6 +90,25 @@ func (r *reader) checkGroup(id peercrypto.ID) error {
 		err = fmt.Errorf("%w: the count of its documents is wrong", ErrCorrupt)
 	}
 	return err
+}
+
+// sums adds up the shared entries of a group, in the order in which they came.
+func (r *reader) sums(g *groupRow) (sums [3]groupsync.Summary, err error) {
+	err = r.each("SELECT kind, hash FROM entries INDEXED BY entries_position WHERE shared = 1 AND gid = ? ORDER BY position", []any{g.gid},
+		func(rows *sql.Rows) (bool, error) {
+			var kind entry.Kind
+			var hash sql.RawBytes
+			var h peercrypto.Hash
+			err := rows.Scan(&kind, &hash)
+			if err = errors.Join(err, setHash(&h, hash)); err == nil && int(kind) >= len(sums) {
+				err = fmt.Errorf("%w: an entry of kind %d", ErrCorrupt, kind)
+			}
+			if err == nil {
+				count(&sums[kind], h, 1)
+			}
+			return true, err
+		})
+	return sums, err
 }
 
 // checkRows looks for rows that contradict others.

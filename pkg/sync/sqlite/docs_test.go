@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/peersignal/peersignal/pkg/sync/sqlite"
 )
 
 // Every statement of the manual works.
@@ -13,7 +15,11 @@ func TestManual(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := sql.Open("sqlite", "file:"+unpackFixture(t)+"?mode=ro")
+	path := unpackFixture(t, "schema1")
+	if err := open(t, path, sqlite.Options{}).Close(); err != nil { // migrates
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
 	if err != nil {
 		t.Fatal(err)
 	}

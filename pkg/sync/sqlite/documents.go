@@ -125,27 +125,31 @@ func (t *tx) putDocument(d groupsync.Document) (int64, error) {
 	if err := t.next(&t.version, "version"); err != nil {
 		return 0, err
 	}
-	var did int64
-	var wasDeleted bool
-	found, err := t.one("SELECT did, deleted FROM documents WHERE gid = ? AND subject = ?", []any{g.gid, string(d.Subject)}, &did, &wasDeleted)
-	if err != nil {
-		return 0, err
-	}
 	var text any // NULL when deleted
 	if !d.Deleted {
 		text = string(d.JSON)
 	}
-	if found {
+	values := []any{d.Type, d.Modified, d.Deleted, text, d.Last.Modified, d.Last.Hash[:], t.version.value, expires(d.JSON), g.gid, string(d.Subject)}
+	result, err := t.exec(`INSERT INTO documents (type, modified, deleted, json, last_modified, last_hash, version, expires, gid, subject)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gid, subject) DO NOTHING`, values...)
+	if err != nil {
+		return 0, err
+	}
+	if n, err := result.RowsAffected(); err != nil {
+		return 0, err
+	} else if n == 0 {
+		var wasDeleted bool
+		if _, err := t.one("SELECT deleted FROM documents WHERE gid = ? AND subject = ?", values[8:], &wasDeleted); err != nil {
+			return 0, err
+		}
 		g.countDocument(wasDeleted, -1)
-		_, err = t.exec(`UPDATE documents SET type = ?, modified = ?, deleted = ?, json = ?, last_modified = ?, last_hash = ?, version = ?
-			WHERE did = ?`, d.Type, d.Modified, d.Deleted, text, d.Last.Modified, d.Last.Hash[:], t.version.value, did)
-	} else {
-		_, err = t.exec(`INSERT INTO documents (type, modified, deleted, json, last_modified, last_hash, version, gid, subject)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, d.Type, d.Modified, d.Deleted, text, d.Last.Modified, d.Last.Hash[:], t.version.value,
-			g.gid, string(d.Subject))
+		if _, err := t.exec(`UPDATE documents SET type = ?, modified = ?, deleted = ?, json = ?, last_modified = ?, last_hash = ?,
+			version = ?, expires = ? WHERE gid = ? AND subject = ?`, values...); err != nil {
+			return 0, err
+		}
 	}
 	g.countDocument(d.Deleted, 1)
-	return t.version.value, err
+	return t.version.value, nil
 }
 
 func (g *groupRow) countDocument(deleted bool, n int64) {
@@ -171,5 +175,13 @@ func (t *tx) DeleteDocument(group, subject peercrypto.ID) error {
 		return fmt.Errorf("forgetting document %s: %w", subject.Short(), err)
 	}
 	g.countDocument(d.Deleted, -1)
+	return nil
+}
+
+// expires is the column of that name.
+func expires(document []byte) any {
+	if ttl, ok := groupsync.TTL(document); ok {
+		return ttl
+	}
 	return nil
 }

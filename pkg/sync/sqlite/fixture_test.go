@@ -5,22 +5,27 @@ import (
 	"compress/gzip"
 	"context"
 	"database/sql"
+	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
 	"github.com/peersignal/peersignal/pkg/sync/sqlite"
 )
 
-// The fixture is what release 1 wrote. It is never made again: -fixture only
-// creates the file of a schema that has none.
-var makeFixture = flag.Bool("fixture", false, "write testdata/schema1.db.gz if it is missing")
+// Fixtures are what the release of a schema wrote. They are never made again: -fixture only creates the file of a
+// schema that has none.
+var makeFixture = flag.Bool("fixture", false, "write the fixture of this schema if it is missing")
 
-const fixture = "testdata/schema1.db.gz"
+func fixturePath(name string) string { return "testdata/" + name + ".db.gz" }
 
 // fixtureContent is what the fixture holds beside 30 entries and documents.
 func fixtureContent(tx groupsync.Tx) error {
@@ -46,7 +51,7 @@ func fixtureContent(tx groupsync.Tx) error {
 	})
 }
 
-func writeFixture(t *testing.T) {
+func writeFixture(t *testing.T, name string) {
 	t.Helper()
 	path := fillStore(t, 30)
 	store := open(t, path, sqlite.Options{})
@@ -65,18 +70,18 @@ func writeFixture(t *testing.T) {
 	if _, err := z.Write(b); err != nil || z.Close() != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(fixture, packed.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(fixturePath(name), packed.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // unpackFixture returns the path of a copy.
-func unpackFixture(t *testing.T) string {
+func unpackFixture(t *testing.T, name string) string {
 	t.Helper()
-	if _, err := os.Stat(fixture); err != nil && *makeFixture {
-		writeFixture(t)
+	if _, err := os.Stat(fixturePath(name)); err != nil && *makeFixture {
+		writeFixture(t, name)
 	}
-	f, err := os.Open(fixture)
+	f, err := os.Open(fixturePath(name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,9 +101,14 @@ func unpackFixture(t *testing.T) string {
 	return path
 }
 
-// Stores of the first release open, with everything in them.
-func TestFixtureOfSchema1(t *testing.T) {
-	path := unpackFixture(t)
+// Stores of each release open, with everything in them.
+func TestFixtures(t *testing.T) {
+	for _, name := range []string{"schema1"} {
+		t.Run(name, func(t *testing.T) { testFixture(t, unpackFixture(t, name)) })
+	}
+}
+
+func testFixture(t *testing.T, path string) {
 	store := open(t, path, sqlite.Options{})
 	check(t, store)
 	err := store.View(context.Background(), func(r groupsync.Reader) error {
@@ -147,6 +157,67 @@ func TestFixtureOfSchema1(t *testing.T) {
 	check(t, store)
 }
 
+// manyRecord is an entry of the fixture schema1-many: 1,200 of two groups and both kinds, in no order.
+func manyRecord(n int) groupsync.Record {
+	r := groupsync.Record{
+		Ref:     groupsync.Ref{Modified: 1_700_000_000_000 + int64(n*7919%1000)*50, Hash: peercrypto.Sum(fmt.Append(nil, "many", n))},
+		Group:   peercrypto.ID(fmt.Sprintf("00mwrj0xzzgroup000000000%d", 2+n%2)),
+		Kind:    entry.Data,
+		Subject: peercrypto.ID(fmt.Sprintf("00mwrj0xzzsubject%08d", n)),
+		As:      peercrypto.Sum([]byte("grant")), Dev: "00mwrj0xzzdevice000000001", Seq: int64(n),
+		Raw: fmt.Appendf(nil, `{"n":%d}`, n), Valid: n%5 > 0, Shared: n%10 > 0,
+	}
+	if n%7 == 0 {
+		r.Kind = entry.Operation
+	}
+	return r
+}
+
+// The trees of an old store answer as a new one does in which the same was put.
+func TestFixtureGrowsTrees(t *testing.T) {
+	var told []int64
+	old := open(t, unpackFixture(t, "schema1-many"), sqlite.Options{Progress: func(done, total int64) { told = append(told, done, total) }})
+	check(t, old)
+	if len(told) < 8 || told[len(told)-1] != told[len(told)-2] {
+		t.Errorf("the progress was %v", told)
+	}
+	fresh := open(t, filepath.Join(t.TempDir(), "store.db"), sqlite.Options{})
+	err := fresh.Update(t.Context(), func(tx groupsync.Tx) error {
+		for n := range 1200 {
+			if err := tx.PutRecord(manyRecord(n)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, fresh)
+	answers := func(store *sqlite.Store) (out []any) {
+		err := store.View(t.Context(), func(r groupsync.Reader) error {
+			for n := range 4 {
+				first := manyRecord(n * 21)
+				scope := groupsync.Scope{Group: first.Group, Kind: first.Kind}
+				sum, err := r.Summary(scope, first.Ref, groupsync.Ref{Modified: 1_700_000_040_000})
+				refs, err2 := r.Refs(scope, groupsync.Ref{}, groupsync.Ref{Modified: 1 << 62}, 2000)
+				out = append(out, sum, refs)
+				if err := errors.Join(err, err2); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if !reflect.DeepEqual(answers(old), answers(fresh)) {
+		t.Error("the old store's trees differ")
+	}
+}
+
 // Old and new stores have the same tables: migrations are never edited.
 func TestFixtureHasTheSameSchema(t *testing.T) {
 	schema := func(path string) []string {
@@ -174,7 +245,7 @@ func TestFixtureHasTheSameSchema(t *testing.T) {
 		slices.Sort(out)
 		return out
 	}
-	old, fresh := schema(unpackFixture(t)), schema(filepath.Join(t.TempDir(), "store.db"))
+	old, fresh := schema(unpackFixture(t, "schema1")), schema(filepath.Join(t.TempDir(), "store.db"))
 	if len(old) < 10 || !slices.Equal(old, fresh) {
 		t.Errorf("the schemas differ:\n%q\n%q", old, fresh)
 	}

@@ -10,47 +10,64 @@ const (
 	// applicationID is "psig", at byte 68 of the file.
 	applicationID = 0x70736967
 	// schemaVersion is the number of migrations.
-	schemaVersion = 1
+	schemaVersion = 2
 )
 
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// migrations returns the texts in order; the first makes schema 1 out of nothing.
-func migrations() ([]string, error) {
+// A migration is a text, and what SQL can't do after it.
+type migration struct {
+	text string
+	then func(s *session, progress func(done, total int64)) error // may be nil
+}
+
+// migrations returns all in order; the first makes schema 1 out of nothing.
+func migrations() ([]migration, error) {
 	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
 	if err != nil {
 		return nil, fmt.Errorf("listing migrations: %w", err)
 	}
-	var texts []string
+	var out []migration
 	for _, name := range names {
 		b, err := migrationFiles.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("reading migration %s: %w", name, err)
 		}
-		texts = append(texts, string(b))
+		out = append(out, migration{text: string(b)})
 	}
-	return texts, nil
+	out[1].then = buildTrees
+	return out, nil
 }
 
-// migrate brings the schema from its version to the last of texts, each step in
-// a transaction of its own: a step that fails leaves the version before it.
-func migrate(s *session, texts []string) error {
+// migrate brings the schema from its version to the last of steps, each in a transaction of its own: a step that fails
+// leaves the version before it.
+func migrate(s *session, steps []migration, progress func(done, total int64)) error {
 	var version int
 	if _, err := s.one("PRAGMA user_version", nil, &version); err != nil {
 		return fmt.Errorf("reading the schema's version: %w", err)
 	}
-	if version > len(texts) {
-		return fmt.Errorf("schema %d, this release knows %d: %w", version, len(texts), ErrNewerSchema)
+	if version > len(steps) {
+		return fmt.Errorf("schema %d, this release knows %d: %w", version, len(steps), ErrNewerSchema)
 	}
-	for ; version < len(texts); version++ {
-		// The file's ids are part of the transaction like any table.
-		step := fmt.Sprintf("BEGIN IMMEDIATE;\n%s\nPRAGMA application_id = %d;\nPRAGMA user_version = %d;\nCOMMIT;",
-			texts[version], applicationID, version+1)
-		if err := s.run(step); err != nil {
+	for ; version < len(steps); version++ {
+		if err := step(s, steps[version], version+1, progress); err != nil {
 			_ = s.run("ROLLBACK") // fails if SQLite did it already
 			return fmt.Errorf("migrating to schema %d: %w", version+1, err)
 		}
 	}
 	return nil
+}
+
+func step(s *session, m migration, version int, progress func(done, total int64)) error {
+	if err := s.run("BEGIN IMMEDIATE;\n" + m.text); err != nil {
+		return err
+	}
+	if m.then != nil {
+		if err := m.then(s, progress); err != nil {
+			return err
+		}
+	}
+	// The file's ids are part of the transaction like any table.
+	return s.run(fmt.Sprintf("PRAGMA application_id = %d;\nPRAGMA user_version = %d;\nCOMMIT;", applicationID, version))
 }

@@ -29,6 +29,8 @@ type Options struct {
 	// BusyTimeout is how long a transaction waits for a lock that another SQLite
 	// program holds on the file. 0 is 5 s.
 	BusyTimeout time.Duration
+	// Progress is told how far the migration of an old store is, in entries. It may take minutes for millions. Nil is nobody.
+	Progress func(done, total int64)
 }
 
 func (o Options) validate() (Options, error) {
@@ -142,7 +144,7 @@ func create(path string) error {
 
 // build makes the tables; the log is folded into the file when it returns.
 func build(path string) error {
-	texts, err := migrations()
+	steps, err := migrations()
 	if err != nil {
 		return err
 	}
@@ -154,7 +156,7 @@ func build(path string) error {
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	err = migrate(s, texts)
+	err = migrate(s, steps, nil)
 	if err == nil {
 		err = s.run("PRAGMA journal_mode = WAL")
 	}

@@ -22,8 +22,7 @@ func TestPlans(t *testing.T) {
 		args  int
 		wants string
 	}{
-		{"SELECT e.modified, e.hash" + inRange + "ORDER BY e.modified, e.hash LIMIT ?", 7,
-			"USING COVERING INDEX entries_range (gid=? AND kind=? AND (modified,hash)>(?,?) AND (modified,hash)<(?,?))"},
+		{recordsOfRows, 1, "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)"},
 		{documentStatement(groupsync.DocumentQuery{ByVersion: true}), 5, "documents_version (gid=? AND version>?)"},
 		{documentStatement(groupsync.DocumentQuery{Type: "T"}), 5, "documents_type (gid=? AND type=? AND subject>?)"},
 		{documentStatement(groupsync.DocumentQuery{}), 5, "(gid=? AND subject>?)"},

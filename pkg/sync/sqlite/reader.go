@@ -26,6 +26,9 @@ type reader struct {
 	// groups holds rows that were read, in an Update with what it changed.
 	groups map[peercrypto.ID]*groupRow
 	names  map[int64]peercrypto.ID
+	// nodes of trees that were read, in an Update with what it changed.
+	nodes map[int64]*node
+	memos [2]memo // the last answers of prefix
 	// ended is set when the function of the transaction has returned, maybe
 	// while a goroutine that it left behind still calls.
 	ended  atomic.Bool
@@ -33,7 +36,7 @@ type reader struct {
 }
 
 func newReader(s *session, life int64) *reader {
-	return &reader{s: s, life: life, groups: map[peercrypto.ID]*groupRow{}, names: map[int64]peercrypto.ID{}}
+	return &reader{s: s, life: life, groups: map[peercrypto.ID]*groupRow{}, names: map[int64]peercrypto.ID{}, nodes: map[int64]*node{}}
 }
 
 func (r *reader) usable() error {
@@ -75,6 +78,7 @@ type groupRow struct {
 	known         bool
 	record        groupsync.GroupRecord
 	roots         [3]groupsync.Summary // by entry.Kind
+	trees         [3]int64             // by entry.Kind, the nid of the root, 0 if there is none
 	live, deleted int64
 	changed       bool // roots or counts differ from the row
 }
@@ -87,10 +91,10 @@ func (r *reader) group(id peercrypto.ID) (*groupRow, error) {
 	g := &groupRow{record: groupsync.GroupRecord{ID: id}}
 	ops, data := &g.roots[entry.Operation], &g.roots[entry.Data]
 	var opsSum, dataSum []byte
-	found, err := r.one(`SELECT gid, known, joined, gone, meta, operations, operations_sum, data, data_sum, documents, tombstones
-		FROM groups WHERE id = ?`, []any{string(id)},
+	found, err := r.one(`SELECT gid, known, joined, gone, meta, operations, operations_sum, operations_tree,
+		data, data_sum, data_tree, documents, tombstones FROM groups WHERE id = ?`, []any{string(id)},
 		&g.gid, &g.known, &g.record.Joined, &g.record.Left, &g.record.Meta,
-		&ops.Count, &opsSum, &data.Count, &dataSum, &g.live, &g.deleted)
+		&ops.Count, &opsSum, &g.trees[entry.Operation], &data.Count, &dataSum, &g.trees[entry.Data], &g.live, &g.deleted)
 	if err != nil || !found {
 		return nil, err
 	}

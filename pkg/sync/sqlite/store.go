@@ -52,7 +52,7 @@ func (s *Store) pragmas() []string {
 // start opens the writing connection and migrates. It writes nothing else: what
 // is in a store on a full disk can still be read.
 func (s *Store) start() error {
-	texts, err := migrations()
+	steps, err := migrations()
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (s *Store) start() error {
 		return err
 	}
 	s.writer <- w
-	if err := migrate(w, texts); err != nil {
+	if err := migrate(w, steps, s.o.Progress); err != nil {
 		return err
 	}
 	if s.o.MaxBytes > 0 {

@@ -16,6 +16,7 @@ type tx struct {
 	*reader
 	position, version counter
 	chains            map[chainKey]int64
+	lastNode          int64 // the greatest nid of a tree, 0 if not known
 }
 
 var _ groupsync.Tx = (*tx)(nil)
@@ -82,12 +83,13 @@ func (t *tx) flush() error {
 			continue
 		}
 		ops, data := g.roots[entry.Operation], g.roots[entry.Data]
-		if _, err := t.s.exec(`UPDATE groups SET operations = ?, operations_sum = ?, data = ?, data_sum = ?, documents = ?, tombstones = ?
-			WHERE gid = ?`, ops.Count, ops.Sum[:], data.Count, data.Sum[:], g.live, g.deleted, g.gid); err != nil {
+		if _, err := t.s.exec(`UPDATE groups SET operations = ?, operations_sum = ?, operations_tree = ?, data = ?, data_sum = ?, data_tree = ?,
+			documents = ?, tombstones = ? WHERE gid = ?`, ops.Count, ops.Sum[:], g.trees[entry.Operation], data.Count, data.Sum[:], g.trees[entry.Data],
+			g.live, g.deleted, g.gid); err != nil {
 			return err
 		}
 	}
-	return nil
+	return t.writeNodes()
 }
 
 // ensureGroup returns a group's row and makes it if need be.
@@ -199,12 +201,15 @@ func (t *tx) insert(record groupsync.Record) (bool, error) {
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return false, err
 	}
-	if record.Shared {
-		t.position.value = position
-		count(&g.roots[record.Kind], record.Hash, 1)
-		g.changed = true
+	if !record.Shared {
+		return true, nil
 	}
-	return true, nil
+	t.position.value = position
+	eid, err := result.LastInsertId()
+	if err == nil {
+		err = t.put(g, record.Kind, item{record.Ref, eid})
+	}
+	return true, err
 }
 
 func (t *tx) chainOf(record groupsync.Record) (int64, error) {
@@ -234,11 +239,12 @@ func (t *tx) chainOf(record groupsync.Record) (int64, error) {
 
 // update changes the flags of a stored entry, and its bytes unless raw is nil.
 func (t *tx) update(hash peercrypto.Hash, valid, shared bool, raw []byte) error {
-	var eid, gid, position int64
+	var gid, position int64
+	it := item{Ref: groupsync.Ref{Hash: hash}}
 	var kind entry.Kind
 	var wasValid, wasShared bool
-	found, err := t.one("SELECT eid, gid, kind, valid, shared, position FROM entries WHERE hash = ?", []any{hash[:]},
-		&eid, &gid, &kind, &wasValid, &wasShared, &position)
+	found, err := t.one("SELECT eid, gid, kind, modified, valid, shared, position FROM entries WHERE hash = ?", []any{hash[:]},
+		&it.eid, &gid, &kind, &it.Modified, &wasValid, &wasShared, &position)
 	if err == nil && !found {
 		err = errors.New("it is not stored")
 	}
@@ -246,7 +252,7 @@ func (t *tx) update(hash peercrypto.Hash, valid, shared bool, raw []byte) error 
 		return err
 	}
 	if len(raw) > 0 {
-		if _, err := t.exec("UPDATE entries SET raw = ? WHERE eid = ? AND raw <> ?", raw, eid, raw); err != nil {
+		if _, err := t.exec("UPDATE entries SET raw = ? WHERE eid = ? AND raw <> ?", raw, it.eid, raw); err != nil {
 			return err
 		}
 	}
@@ -254,16 +260,16 @@ func (t *tx) update(hash peercrypto.Hash, valid, shared bool, raw []byte) error 
 		return nil
 	}
 	if shared != wasShared {
-		if position, err = t.share(gid, kind, hash, shared); err != nil {
+		if position, err = t.share(gid, kind, it, shared); err != nil {
 			return err
 		}
 	}
-	_, err = t.exec("UPDATE entries SET valid = ?, shared = ?, position = ? WHERE eid = ?", valid, shared, position, eid)
+	_, err = t.exec("UPDATE entries SET valid = ?, shared = ?, position = ? WHERE eid = ?", valid, shared, position, it.eid)
 	return err
 }
 
-// share counts an entry in or out and returns its position.
-func (t *tx) share(gid int64, kind entry.Kind, hash peercrypto.Hash, shared bool) (int64, error) {
+// share takes an entry into its tree or out of it and returns its position.
+func (t *tx) share(gid int64, kind entry.Kind, it item, shared bool) (int64, error) {
 	id, err := t.name(gid)
 	if err != nil {
 		return 0, err
@@ -272,12 +278,12 @@ func (t *tx) share(gid int64, kind entry.Kind, hash peercrypto.Hash, shared bool
 	if err != nil {
 		return 0, err
 	}
-	g.changed = true
 	if !shared {
-		count(&g.roots[kind], hash, -1)
-		return 0, nil
+		return 0, t.take(g, kind, it.Ref)
 	}
-	count(&g.roots[kind], hash, 1)
+	if err := t.put(g, kind, it); err != nil {
+		return 0, err
+	}
 	err = t.next(&t.position, "position")
 	return t.position.value, err
 }
@@ -312,6 +318,11 @@ func (t *tx) purge(id peercrypto.ID) error {
 	g, err := t.group(id)
 	if err != nil || g == nil {
 		return err
+	}
+	for _, root := range g.trees {
+		if err := t.purgeTree(root); err != nil {
+			return err
+		}
 	}
 	for _, text := range []string{
 		`CREATE TEMP TABLE purged AS SELECT DISTINCT cid FROM entries WHERE gid = ?`,

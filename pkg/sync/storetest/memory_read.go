@@ -168,7 +168,7 @@ func (r *memoryReader) Split(s groupsync.Scope, lo, hi groupsync.Ref, parts int)
 		from, to := i*len(refs)/parts, (i+1)*len(refs)/parts
 		out[i].End = hi
 		if to < len(refs) {
-			out[i].End = refs[to]
+			out[i].End = groupsync.Between(refs[to-1], refs[to])
 		}
 		for _, ref := range refs[from:to] {
 			count(&out[i].Summary, ref.Hash, 1)

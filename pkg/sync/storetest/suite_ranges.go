@@ -111,7 +111,7 @@ func (s *suite) checkRange(r groupsync.Reader, scope groupsync.Scope, all []grou
 	for _, part := range cut {
 		part.Summary = summary(in(lo, part.End))
 		s.equal("a part", cut[0], part)
-		if part.Count < average || part.Count > average+1 {
+		if part.Count < average-average/2 || part.Count > average+average/2+1 {
 			s.Fatalf("a part of %d of %d entries, the average is %d", part.Count, len(want), average)
 		}
 		lo, cut = part.End, cut[1:]
