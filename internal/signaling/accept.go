@@ -1,8 +1,6 @@
 package signaling
 
 import (
-	"bufio"
-	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -10,8 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coder/websocket"
-
+	"github.com/peersignal/peersignal/internal/signaling/ws"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
@@ -129,55 +126,28 @@ func (s *Server) trusted(a netip.Addr) bool {
 	return slices.ContainsFunc(s.proxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// upgrade makes the WebSocket and starts its goroutines; false when there is
+// upgrade makes the WebSocket and starts its goroutine; false when there is
 // none, with the request answered.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, key netip.Addr, told string) bool {
-	c := &conn{
-		limits: &s.cfg.Limits, metrics: s.metrics, addr: told, addrKey: key, backlog: s.hub.backlog,
-		wake: make(chan struct{}, 1),
+	c := &conn{server: s, limits: &s.cfg.Limits, metrics: s.metrics, addr: told, addrKey: key}
+	if ap, err := netip.ParseAddrPort(told); err == nil {
+		c.from = ap.Addr()
 	}
-	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
-		c.local, _ = netip.ParseAddrPort(local.String())
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+		c.local = local.AddrPort()
 	}
-	keep := &keepConn{ResponseWriter: w}
-	ws, err := websocket.Accept(keep, r, &websocket.AcceptOptions{
-		Subprotocols:       []string{wire.Subprotocol},
-		InsecureSkipVerify: true, // originAllowed has decided
-		CompressionMode:    websocket.CompressionDisabled,
-		OnPongReceived:     func(context.Context, []byte) { c.alive() },
-		OnPingReceived: func(context.Context, []byte) bool {
-			c.extendWrite() // the answer is a write too
-			return true
-		},
-	})
+	socket, err := ws.Upgrade(w, r, wire.Subprotocol, c, &s.sockets)
 	if err != nil {
 		s.metrics.connections.WithLabelValues(resultUpgrade).Inc()
 		return false
 	}
-	ws.SetReadLimit(-1) // conn.read has the limits
-	c.ws, c.nc = ws, keep.conn
+	socket.SetLimit(wire.MaxPreAuthFrame)
+	c.transport = socket
 	if !s.start(c) {
 		s.metrics.connections.WithLabelValues(resultDraining).Inc()
-		_ = ws.CloseNow()
+		socket.Finish()
 		return false
 	}
 	s.metrics.connections.WithLabelValues(resultAccepted).Inc()
 	return true
-}
-
-// keepConn remembers the net.Conn that Accept hijacks: its deadlines are much
-// cheaper than a cancellable context for each read and write.
-type keepConn struct {
-	http.ResponseWriter
-	conn net.Conn
-}
-
-// Hijack implements http.Hijacker.
-func (k *keepConn) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	nc, rw, err := http.NewResponseController(k.ResponseWriter).Hijack()
-	if err == nil {
-		_ = nc.SetDeadline(noDeadline) // net/http's no longer hold
-	}
-	k.conn = nc
-	return nc, rw, err
 }

@@ -250,10 +250,3 @@ func (m *member) queued() int {
 	}
 	return n
 }
-
-// backlogBytes is how much waits in the connection's queue.
-func (c *conn) backlogBytes() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.queued
-}

@@ -89,6 +89,11 @@ type Limits struct {
 	PendingPerAddress  int
 	DevicesPerUser     int // in the cluster; 8
 
+	// MemoryBytes bounds connections (10 KiB each), their read buffers and their
+	// queues together; 1 GiB. Beyond it new connections are refused, and those
+	// that need more are closed.
+	MemoryBytes int64
+
 	Topics       int // tags of a session; 20,000, which is the most
 	TopicsTotal  int // tags of all sessions of this node; 4,000,000
 	TopicMembers int // sessions that hold one tag, in the cluster; 4,096
@@ -121,10 +126,9 @@ const (
 	busAckTimeout   = 5 * time.Second
 	drainSpread     = 5 * time.Second
 	closeTimeout    = 2 * time.Second
-)
 
-// noDeadline lifts a net.Conn's deadline.
-var noDeadline time.Time
+	connBytes = 10 << 10 // what a connection counts as on the memory budget
+)
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Logger == nil {
@@ -166,6 +170,7 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.SessionsPerAddress, 64)
 	setDefault(&l.PendingPerAddress, 32)
 	setDefault(&l.DevicesPerUser, 8)
+	setDefault(&l.MemoryBytes, 1<<30)
 	setDefault(&l.Topics, wire.MaxTopics)
 	setDefault(&l.TopicsTotal, 4_000_000)
 	setDefault(&l.TopicMembers, 4096)
@@ -199,7 +204,7 @@ func (c *Config) validate() error {
 		{"PingTimeout", l.PingTimeout <= l.PingInterval}, {"WriteTimeout", l.WriteTimeout < 0},
 		{"Sessions", l.Sessions < 0}, {"Pending", l.Pending < 0}, {"DevicesPerUser", l.DevicesPerUser < 0},
 		{"Topics", l.Topics < 0 || l.Topics > wire.MaxTopics}, {"TopicsTotal", l.TopicsTotal < 0},
-		{"Parked", l.Parked < 0}, {"ResumeBytes", l.ResumeBytes < 0}, {"RememberedTopics", l.RememberedTopics < 0},
+		{"MemoryBytes", l.MemoryBytes < 1<<20}, {"Parked", l.Parked < 0}, {"ResumeBytes", l.ResumeBytes < 0}, {"RememberedTopics", l.RememberedTopics < 0},
 		{"TopicMembers", l.TopicMembers < 0}, {"MessagesPer10s", l.MessagesPer10s < 0},
 		{"OffersPerMinute", l.OffersPerMinute < 0}, {"ConcurrentOffers", l.ConcurrentOffers < 0},
 		{"SendQueueBytes", l.SendQueueBytes < 2*wire.MaxFrame}, {"BusQueueBytes", l.BusQueueBytes < 2*busPart},

@@ -1,50 +1,70 @@
 package signaling
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"io"
-	"net"
 	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
-
+	"github.com/peersignal/peersignal/internal/signaling/ws"
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
-// conn is one WebSocket. Its reader goroutine is Server.serve, its writer
-// goroutine is writeLoop; everybody else enqueues with push and ends it with
-// shut.
-type conn struct {
-	// Static.
-	ws      *websocket.Conn
-	nc      net.Conn
-	limits  *Limits
-	metrics *metrics
-	addr    string         // the client's address as it is told
-	addrKey netip.Addr     // under which the gate counts it
-	local   netip.AddrPort // our end
-	backlog func(*member)  // fills the queue with what waits elsewhere
-	wake    chan struct{}  // capacity 1
-
-	member atomic.Pointer[member] // set once when ready
-
-	mu      sync.Mutex
-	queue   []queued
-	seen    time.Time // last sign of life
-	queued  int       // bytes in queue and in the frame that is being written, without lists
-	closing *closing
+// transport carries the messages of a connection: *ws.Conn, whose methods say
+// more. Whatever else speaks to clients one day implements the same.
+type transport interface {
+	// Serve reads until the connection ends, Finish closes it.
+	Serve() error
+	Finish()
+	SetLimit(bytes int)
+	// Send writes at once when nothing waits, Reply when all that was read is
+	// handled, the others queue.
+	Send(message []byte) error
+	SendFramed(framed []byte) error
+	SendBelow(message []byte, most int) bool
+	Reply(message []byte)
+	FlushReplies()
+	Queue(message []byte) error
+	QueueBelow(message []byte, most int) bool
+	QueueOver(message []byte) error
+	Queued() int
+	Kick()
+	Ping()
+	Shut(how ws.End)
 }
 
-// queued is a frame that waits for the writer.
-type queued struct {
-	frame []byte
-	list  bool // it does not count
+// conn is one connection. The goroutine of Server.serve reads; whoever has
+// something to say writes through the transport, which has the mutex and the
+// queue. It is the transport's Handler.
+type conn struct {
+	// Static.
+	transport transport
+	server    *Server
+	limits    *Limits
+	metrics   *metrics
+	addr      string         // the client's address as it is told
+	from      netip.Addr     // the same without the port
+	addrKey   netip.Addr     // under which the gate counts it
+	local     netip.AddrPort // our end
+
+	member atomic.Pointer[member] // set once when ready
+	seen   atomic.Int64           // last sign of life, Unix ms by the keeper's clock
+
+	hello *wire.Hello // until auth
+	begun int64       // Unix ms by the keeper's clock
+
+	nextPing int64 // the keeper's
+	shard    uint8 // the keeper's, static
+
+	// The reader's.
+	in       bucket
+	lastWord *closing // how it ends after Message gave false
+
+	mu      sync.Mutex
+	closing *closing
 }
 
 // closing says how a connection ends.
@@ -54,73 +74,67 @@ type closing struct {
 	last   wire.Message   // written before closing, or nil
 }
 
-var (
-	errConnClosed = errors.New("connection is closing")
-	errTooLong    = errors.New("frame is over the limit")
-	errBinary     = errors.New("frame is not text")
-)
+var errConnClosed = errors.New("connection is closing")
 
 // ip is the client's address.
-func (c *conn) ip() netip.Addr {
-	ap, _ := netip.ParseAddrPort(c.addr)
-	return ap.Addr()
-}
+func (c *conn) ip() netip.Addr { return c.from }
 
 // network is where the client comes from, see networkOf.
-func (c *conn) network() netip.Prefix {
-	ap, _ := netip.ParseAddrPort(c.addr)
-	return networkOf(ap.Addr())
-}
+func (c *conn) network() netip.Prefix { return networkOf(c.from) }
 
 // push enqueues a frame, which must not change any more. A full queue ends the
 // connection.
-func (c *conn) push(frame []byte) error {
-	c.mu.Lock()
-	if c.closing != nil {
-		c.mu.Unlock()
-		return errConnClosed
+func (c *conn) push(frame []byte) error { return c.pushed(c.transport.Queue(frame)) }
+
+// pushNow is push that makes the system call itself if nothing waits, and
+// copies what it cannot write: not for use under the hub's lock.
+func (c *conn) pushNow(frame []byte) error { return c.pushed(c.transport.Send(frame)) }
+
+func (c *conn) pushed(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ws.ErrFull), errors.Is(err, ws.ErrMemory):
+		c.Failed(err)
 	}
-	if c.queued+len(frame) > c.limits.SendQueueBytes {
-		c.mu.Unlock()
-		c.shut(closing{code: wire.CloseSlowReader, reason: wire.CloseSlowReader.String()})
-		return errConnClosed
+	return errConnClosed
+}
+
+// stampBytes is how long a relayed frame may be for which memory is at hand.
+const stampBytes = 4 << 10
+
+var stamps = sync.Pool{New: func() any { return new([stampBytes]byte) }}
+
+// pushStamped is pushNow for a signal from a device, and gives the length of its
+// frame.
+func (c *conn) pushStamped(sig *wire.SignalRef, from peercrypto.ID) (n int, err error) {
+	need := ws.Headroom + sig.StampedSize()
+	if need > stampBytes {
+		buf := sig.AppendStamped(make([]byte, ws.Headroom, need), from)
+		return len(buf) - ws.Headroom, c.pushed(c.transport.SendFramed(buf))
 	}
-	c.queue = append(c.queue, queued{frame: frame})
-	c.queued += len(frame)
-	c.mu.Unlock()
-	c.signal()
-	return nil
+	lent := stamps.Get().(*[stampBytes]byte)
+	defer stamps.Put(lent)
+	buf := sig.AppendStamped(lent[:ws.Headroom], from)
+	return len(buf) - ws.Headroom, c.pushed(c.transport.SendFramed(buf))
+}
+
+// pushNowIfIdle is pushIfIdle that makes the system call itself if nothing
+// waits.
+func (c *conn) pushNowIfIdle(frame []byte) bool {
+	return c.transport.SendBelow(frame, c.limits.SendQueueBytes/2)
 }
 
 // pushIfIdle is push for what can be said later: it refuses while the queue is
 // more than half full.
 func (c *conn) pushIfIdle(frame []byte) bool {
-	c.mu.Lock()
-	idle := c.closing == nil && c.queued+len(frame) <= c.limits.SendQueueBytes/2
-	if idle {
-		c.queue = append(c.queue, queued{frame: frame})
-		c.queued += len(frame)
-	}
-	c.mu.Unlock()
-	if idle {
-		c.signal()
-	}
-	return idle
+	return c.transport.QueueBelow(frame, c.limits.SendQueueBytes/2)
 }
 
 // pushList is push for a part of a whole list, which may be longer than the
 // queue: it does not count. Lists come one after the other, when the queue is
 // empty, see hub.backlog.
-func (c *conn) pushList(frame []byte) bool {
-	c.mu.Lock()
-	ok := c.closing == nil
-	if ok {
-		c.queue = append(c.queue, queued{frame: frame, list: true})
-	}
-	c.mu.Unlock()
-	c.signal()
-	return ok
-}
+func (c *conn) pushList(frame []byte) bool { return c.transport.QueueOver(frame) == nil }
 
 // send encodes and pushes a message.
 func (c *conn) send(m wire.Message) error {
@@ -131,28 +145,54 @@ func (c *conn) send(m wire.Message) error {
 	return c.push(frame)
 }
 
-func (c *conn) signal() {
-	select {
-	case c.wake <- struct{}{}:
+// signal has hub.backlog called when the queue is empty.
+func (c *conn) signal() { c.transport.Kick() }
+
+// Drained implements ws.Handler.
+func (c *conn) Drained() {
+	if m := c.member.Load(); m != nil {
+		c.server.hub.backlog(m)
+	}
+}
+
+// backlogBytes is how much waits in the connection's queue.
+func (c *conn) backlogBytes() int { return c.transport.Queued() }
+
+// Failed implements ws.Handler.
+func (c *conn) Failed(err error) {
+	switch {
+	case errors.Is(err, ws.ErrFull), errors.Is(err, os.ErrDeadlineExceeded):
+		c.shut(closing{code: wire.CloseSlowReader, reason: wire.CloseSlowReader.String()})
+	case errors.Is(err, ws.ErrMemory):
+		c.shut(closing{code: ws.CodeTryLater, reason: endMemory})
 	default:
+		c.shut(closing{reason: endStopped})
 	}
 }
 
 // shut begins the end of the connection; only the first call counts.
 func (c *conn) shut(how closing) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing != nil {
+	first := c.closing == nil
+	if first {
+		c.closing = &how
+	}
+	c.mu.Unlock()
+	if !first {
 		return
 	}
-	c.closing = &how
-	if how.code == wire.CloseSlowReader {
-		c.queue, c.queued = nil, 0
-	}
 	c.metrics.closed.WithLabelValues(how.reason).Inc()
-	// A write that is stuck ends soon.
-	_ = c.nc.SetWriteDeadline(time.Now().Add(closeTimeout))
-	c.signal()
+	end := ws.End{Code: int(how.code), Drop: how.code == wire.CloseSlowReader || how.code == ws.CodeTryLater}
+	switch {
+	case how.code >= wire.CloseRefused:
+		end.Reason = how.code.String()
+	case how.reason == endBye:
+		end.Code = ws.CodeNormal
+	}
+	if how.last != nil {
+		end.Last, _ = wire.Encode(how.last) // without it the code has to do
+	}
+	c.transport.Shut(end)
 }
 
 // reason is why the connection ended; shut was called before.
@@ -162,47 +202,6 @@ func (c *conn) reason() string {
 	return c.closing.reason
 }
 
-// writeLoop writes until the connection ends, and closes the socket.
-func (c *conn) writeLoop() {
-	defer func() { _ = c.ws.CloseNow() }()
-	for {
-		frames, how := c.take()
-		if len(frames) == 0 && how == nil {
-			if m := c.member.Load(); m != nil {
-				c.backlog(m)
-			}
-			<-c.wake
-			continue
-		}
-		for _, f := range frames {
-			if err := c.write(f); err != nil {
-				c.shut(closing{reason: endOf(err)})
-				return
-			}
-		}
-		if how != nil {
-			c.finish(how)
-			return
-		}
-	}
-}
-
-// endOf names the reason of a write that failed.
-func endOf(err error) string {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return wire.CloseSlowReader.String()
-	}
-	return endStopped
-}
-
-func (c *conn) take() ([]queued, *closing) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	frames := c.queue
-	c.queue = nil
-	return frames, c.closing
-}
-
 // ending reports whether shut was called.
 func (c *conn) ending() bool {
 	c.mu.Lock()
@@ -210,102 +209,12 @@ func (c *conn) ending() bool {
 	return c.closing != nil
 }
 
-// lastSeen is when the client last gave a sign of life.
-func (c *conn) lastSeen() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.seen
-}
-
-func (c *conn) write(f queued) error {
-	c.extendWrite()
-	err := c.ws.Write(context.Background(), websocket.MessageText, f.frame)
-	if !f.list {
-		c.mu.Lock()
-		c.queued = max(0, c.queued-len(f.frame))
-		c.mu.Unlock()
-	}
-	return err
-}
-
-// extendWrite gives the next write its time. While the connection ends, the deadline is shut's.
-func (c *conn) extendWrite() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing == nil {
-		_ = c.nc.SetWriteDeadline(time.Now().Add(c.limits.WriteTimeout))
-	}
-}
-
-// finish says the last word and makes the closing handshake, within
-// closeTimeout.
-func (c *conn) finish(how *closing) {
-	_ = c.nc.SetDeadline(time.Now().Add(closeTimeout))
-	if how.last != nil {
-		if frame, err := wire.Encode(how.last); err == nil {
-			_ = c.ws.Write(context.Background(), websocket.MessageText, frame)
-		}
-	}
-	switch {
-	case how.code != 0:
-		_ = c.ws.Close(websocket.StatusCode(how.code), how.code.String())
-	case how.reason == endBye:
-		_ = c.ws.Close(websocket.StatusNormalClosure, "")
-	}
-}
-
-// keepBuffer is the largest read buffer that is kept for the next message.
-const keepBuffer = 8 << 10
-
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// read reads one text frame of at most limit bytes. The buffer is lent only
-// once there is something to read, because most connections are silent most of
-// the time; the caller gives it back with release.
-func (c *conn) read(limit int) (*bytes.Buffer, error) {
-	typ, r, err := c.ws.Reader(context.Background())
-	if err != nil {
-		return nil, err
-	}
-	if typ != websocket.MessageText {
-		return nil, errBinary
-	}
-	buf := buffers.Get().(*bytes.Buffer)
-	if _, err := buf.ReadFrom(io.LimitReader(r, int64(limit)+1)); err != nil {
-		release(buf)
-		return nil, err
-	}
-	if buf.Len() > limit {
-		release(buf)
-		return nil, errTooLong
-	}
-	c.alive()
-	return buf, nil
-}
-
-func release(buf *bytes.Buffer) {
-	if buf.Cap() <= keepBuffer {
-		buf.Reset()
-		buffers.Put(buf)
-	}
-}
-
-// alive notes a sign of life. While the connection ends, the deadline is
-// finish's.
+// alive notes a sign of life.
 func (c *conn) alive() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing == nil {
-		c.seen = time.Now()
-		_ = c.nc.SetReadDeadline(c.seen.Add(c.limits.PingTimeout))
+	if now := c.server.keeper.clock.Load(); c.seen.Load() != now {
+		c.seen.Store(now)
 	}
 }
 
-// ping sends a ping; the pong extends the read deadline (see alive). The write deadline of the last message has long
-// passed on a connection that is silent, and would end it.
-func (c *conn) ping() {
-	c.extendWrite()
-	ctx, cancel := context.WithTimeout(context.Background(), c.limits.PingInterval)
-	defer cancel()
-	_ = c.ws.Ping(ctx)
-}
+// lastSeen is when the client last gave a sign of life, about.
+func (c *conn) lastSeen() time.Time { return time.UnixMilli(c.seen.Load()) }

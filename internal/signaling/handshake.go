@@ -11,46 +11,44 @@ import (
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
-// handshake says hello, takes one auth and makes the connection a session, or
-// refuses it. It returns nil when there is no session.
-func (s *Server) handshake(c *conn) *member {
-	hello := s.hello()
-	if err := c.send(hello); err != nil {
-		return nil
+// greet says hello; false when there is nobody to hear it any more.
+func (s *Server) greet(c *conn) bool {
+	c.hello = s.hello()
+	frame, err := wire.Encode(c.hello)
+	if err != nil {
+		s.log.Error("hello cannot be encoded", "error", err)
+		return false
 	}
-	timeout := time.AfterFunc(s.cfg.Limits.AuthTimeout, func() {
-		s.refuseAuth(c, nil, &wire.Refused{
-			Code: wire.CodeAuthTimeout, Message: "no valid auth in time", RetryAfter: time.Second.Milliseconds(),
-		})
-	})
-	defer timeout.Stop()
-	auth, refused := s.readAuth(c)
-	if refused == nil && auth == nil {
-		return nil
-	}
+	return c.pushNow(frame) == nil
+}
+
+// authenticate takes the first message, and makes the connection a session or
+// refuses it.
+func (s *Server) authenticate(c *conn, text []byte) bool {
+	hello := c.hello
+	c.hello = nil
+	auth, refused := readAuth(text)
 	if refused == nil {
 		refused = auth.Verify(wire.AuthCheck{
 			Nonce: hello.Nonce, Issued: time.UnixMilli(hello.Time), Now: s.cfg.Now(),
 			CheckName: func(name string) *wire.Refused { return checkName(s.cfg.Names, c.local, name) },
 		})
 	}
+	if refused == nil {
+		refused = s.blocked(c, auth)
+	}
+	if refused == nil {
+		c.in = newBucket(s.cfg.Limits.MessagesPer10s, 10*time.Second, s.cfg.Now())
+		c.transport.SetLimit(wire.MaxTopicsFrame)
+		refused = s.open(c, auth)
+	}
 	if refused != nil {
 		s.refuseAuth(c, auth, refused)
-		return nil
 	}
-	if refused = s.blocked(c, auth); refused != nil {
-		s.refuseAuth(c, auth, refused)
-		return nil
-	}
-	m, refused := s.open(c, auth)
-	if refused != nil {
-		s.refuseAuth(c, auth, refused)
-		return nil
-	}
-	if s.blocked(c, auth) != nil { // meanwhile, and Block may have missed the session
+	if refused == nil && s.blocked(c, auth) != nil { // meanwhile, and Block may have missed the session
 		c.shut(closing{code: wire.CloseKicked, reason: EndKicked, last: blockedNotice()})
 	}
-	return m
+	return refused == nil
 }
 
 // blocked is the refusal of who is blocked now, or nil.
@@ -73,21 +71,9 @@ func (s *Server) hello() *wire.Hello {
 	return h
 }
 
-// readAuth reads the first frame. Without auth and refusal the connection is
-// already ending.
-func (s *Server) readAuth(c *conn) (*wire.Auth, *wire.Refused) {
-	buf, err := c.read(wire.MaxPreAuthFrame)
-	switch {
-	case errors.Is(err, errTooLong):
-		return nil, &wire.Refused{Code: wire.CodeInvalid, Message: "the first frame is over 8 KiB"}
-	case errors.Is(err, errBinary):
-		return nil, &wire.Refused{Code: wire.CodeInvalid, Message: "frames are text"}
-	case err != nil:
-		c.shut(closing{reason: endGone})
-		return nil, nil
-	}
-	defer release(buf)
-	m, err := wire.DecodeFromClient(buf.Bytes())
+// readAuth decodes the first message.
+func readAuth(text []byte) (*wire.Auth, *wire.Refused) {
+	m, err := wire.DecodeFromClient(text)
 	if err != nil {
 		return nil, &wire.Refused{Code: wire.CodeInvalid, Message: reasonOf(err)}
 	}
@@ -100,23 +86,23 @@ func (s *Server) readAuth(c *conn) (*wire.Auth, *wire.Refused) {
 
 // open makes an authenticated connection a session, or the connection of one
 // that goes on.
-func (s *Server) open(c *conn, auth *wire.Auth) (*member, *wire.Refused) {
+func (s *Server) open(c *conn, auth *wire.Auth) *wire.Refused {
 	old, goesOn := s.hub.previous(auth, s.cfg.Now())
 	if r := s.seat(c, old); r != nil {
-		return nil, r
+		return r
 	}
 	if goesOn && s.goOn(c, old, auth) {
-		return old, nil
+		return nil
 	}
 	m := s.newMember(c, auth)
 	if r := s.hub.add(m, s.readyFor(m, c), auth.Resume); r != nil {
 		c.member.Store(nil)
 		s.gate.unready(c.addrKey)
 		s.unbind(m, wire.CloseRefused.String())
-		return nil, r
+		return r
 	}
 	s.auditMember(AuditRegistered, m, "", "")
-	return m, nil
+	return nil
 }
 
 // seat counts the connection as a session, or refuses.

@@ -326,16 +326,16 @@ type routed struct {
 
 // route authorizes a signal of a session of this node and delivers it if its
 // target is on this node, too.
-func (h *hub) route(from *member, c *conn, sig *wire.Signal, now time.Time) routed {
+func (h *hub) route(from *member, c *conn, sig *wire.SignalRef, now time.Time) routed {
 	h.mu.RLock()
-	to := h.devices[sig.To]
-	allowed := !from.gone && to != nil && to != from && shares(from, to, sig)
+	to := h.devices[peercrypto.ID(sig.To)]
+	allowed := !from.gone && to != nil && to != from && shares(from, to, sig.Via)
 	h.mu.RUnlock()
 	if !allowed {
 		return routed{code: wire.CodeNotAllowed}
 	}
 	if sig.Kind == wire.KindOffer {
-		if ok, wait := from.offers.allow(to.device, sig.Conn, now); !ok {
+		if ok, wait := from.offers.allow(to.device, connKey(sig.Conn), now); !ok {
 			return routed{code: wire.CodeRateLimited, wait: wait}
 		}
 	}
@@ -345,31 +345,49 @@ func (h *hub) route(from *member, c *conn, sig *wire.Signal, now time.Time) rout
 	if h.introductions != nil && sig.Kind != wire.KindCandidate {
 		h.introductions.note(from, to) // before the target can act on it
 	}
-	code := h.hand(to, from.device, sig.Kind, sig.Conn, sig.Stamped(from.device), receipt{from: from, conn: c, id: sig.ID})
-	return routed{code: code}
+	return routed{code: h.stamp(to, from, c, sig)}
 }
 
 // shares tells whether both may exchange a signal now. hub.mu is held.
-func shares(from, to *member, sig *wire.Signal) bool {
-	if sig.SameUser() {
+func shares(from, to *member, via peercrypto.Tag) bool {
+	if via == (peercrypto.Tag{}) {
 		return from.userKey == to.userKey
 	}
-	_, a := from.tags[sig.Via]
-	_, b := to.tags[sig.Via]
+	_, a := from.tags[via]
+	_, b := to.tags[via]
 	return a && b
 }
 
-// hand gives a stamped frame to a session of this node, see put.
-func (h *hub) hand(to *member, from peercrypto.ID, kind wire.Kind, conn peercrypto.ID, frame []byte, r receipt) wire.Code {
-	code := h.put(to, frame, r)
-	if code == wire.CodeOffline {
-		return code
+// stamp gives a signal, with its sender, to a session of this node. For one
+// that cannot resume nothing is kept of it.
+func (h *hub) stamp(to, from *member, c *conn, sig *wire.SignalRef) wire.Code {
+	if to.resumable {
+		frame := sig.AppendStamped(make([]byte, 0, sig.StampedSize()), from.device)
+		return h.hand(to, from.device, sig.Kind, connKey(sig.Conn), frame, receipt{from: from, conn: c, id: sig.ID})
 	}
+	n, err := to.conn.Load().pushStamped(sig, from.device)
+	if err != nil {
+		return wire.CodeOffline
+	}
+	h.handed(to, from.device, sig.Kind, connKey(sig.Conn), n)
+	return wire.CodeDelivered
+}
+
+// hand gives a stamped frame to a session of this node, see put.
+func (h *hub) hand(to *member, from peercrypto.ID, kind wire.Kind, conn connID, frame []byte, r receipt) wire.Code {
+	code := h.put(to, frame, r)
+	if code != wire.CodeOffline {
+		h.handed(to, from, kind, conn, len(frame))
+	}
+	return code
+}
+
+// handed notes what was given to a session.
+func (h *hub) handed(to *member, from peercrypto.ID, kind wire.Kind, conn connID, size int) {
 	if kind == wire.KindAnswer {
 		to.offers.answered(from, conn)
 	}
-	h.metrics.relayed.Add(float64(len(frame)))
-	return code
+	h.metrics.relayed.Add(float64(size))
 }
 
 // close refuses further sessions and ends those that are parked.

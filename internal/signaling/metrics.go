@@ -14,6 +14,7 @@ const (
 	resultDraining    = "draining"
 	resultPending     = "pending"
 	resultPerAddress  = "per-address"
+	resultMemory      = "memory"
 	resultOrigin      = "origin"
 	resultSubprotocol = "subprotocol"
 	resultUpgrade     = "upgrade"
@@ -27,6 +28,7 @@ const (
 	endGone    = "gone"
 	endBye     = "bye"
 	endStopped = "write-error"
+	endMemory  = "memory"
 )
 
 // What became of a client that came with a token.
@@ -57,6 +59,10 @@ type metrics struct {
 	bus         *prometheus.CounterVec
 	busDropped  *prometheus.CounterVec
 	resyncs     prometheus.Counter
+
+	// What every relayed signal counts, looked up before.
+	signals  map[wire.Kind]prometheus.Counter
+	resultOf map[wire.Code]prometheus.Counter
 }
 
 const metricPrefix = "peersignal_signaling_"
@@ -86,14 +92,14 @@ func codeStrings(codes ...wire.Code) []string {
 func newMetrics(s *Server) (*metrics, error) {
 	m := &metrics{
 		connections: counterVec("connections_total", "Connection attempts by result.", "result",
-			resultAccepted, resultDraining, resultPending, resultPerAddress, resultOrigin, resultSubprotocol, resultUpgrade),
+			resultAccepted, resultDraining, resultPending, resultPerAddress, resultMemory, resultOrigin, resultSubprotocol, resultUpgrade),
 		refused: counterVec("refused_total", "Refused authentications by code.", "code", codeStrings(
 			wire.CodeInvalid, wire.CodeBadNonce, wire.CodeNonceExpired, wire.CodeUseName, wire.CodeUnknownName,
 			wire.CodeBadTime, wire.CodeBadDeviceID, wire.CodeBadCertificate, wire.CodeCertMismatch, wire.CodeBadSignature,
 			wire.CodeDeviceConflict, wire.CodeTooManyDevices, wire.CodeTooManySessions, wire.CodeServerFull,
 			wire.CodeAuthTimeout, wire.CodeDraining, wire.CodeBlocked)...),
 		closed: counterVec("closed_total", "Ended connections by reason.", "reason",
-			endGone, endBye, endStopped, wire.CloseRefused.String(), wire.CloseReplaced.String(),
+			endGone, endBye, endStopped, endMemory, wire.CloseRefused.String(), wire.CloseReplaced.String(),
 			wire.CloseSlowReader.String(), wire.CloseTooLarge.String(), wire.CloseRate.String(),
 			wire.CloseProtocol.String(), wire.CloseAuthTimeout.String(), wire.CloseDraining.String(),
 			wire.ClosePingTimeout.String(), wire.CloseKicked.String()),
@@ -113,6 +119,13 @@ func newMetrics(s *Server) (*metrics, error) {
 		busDropped: counterVec("bus_dropped_total", "Messages not sent to or taken from the bus by reason.", "reason",
 			"queue-full", "publish-error", "malformed"),
 		resyncs: counter("bus_resyncs_total", "Whole states asked for after a gap in another node's announcements."),
+	}
+	m.signals, m.resultOf = make(map[wire.Kind]prometheus.Counter), make(map[wire.Code]prometheus.Counter)
+	for _, kind := range []wire.Kind{wire.KindOffer, wire.KindAnswer, wire.KindCandidate} {
+		m.signals[kind] = m.messages.WithLabelValues(string(kind))
+	}
+	for _, code := range []wire.Code{wire.CodeDelivered, wire.CodeOffline, wire.CodeNotAllowed} {
+		m.resultOf[code] = m.results.WithLabelValues(string(code))
 	}
 	if s.cfg.Registerer == nil {
 		return m, nil
@@ -154,6 +167,9 @@ func (s *Server) gauges() []prometheus.Collector {
 			n, _ := s.gate.counts()
 			return float64(n)
 		}),
+		gauge("memory_bytes", "Memory of connections, their queues and buffers; a connection counts as 10 KiB.",
+			func() float64 { return float64(s.sockets.Budget.Used()) }),
+		gauge("memory_limit_bytes", "Most memory of connections.", func() float64 { return float64(s.sockets.Budget.Limit()) }),
 		fixed("pending_limit", "Most connections that are not authenticated yet.", l.Pending),
 		gauge("topics", "Tags held by sessions of this node.", func() float64 { return float64(s.hub.stats().held) }),
 		fixed("topics_limit", "Most tags held by sessions of this node.", l.TopicsTotal),

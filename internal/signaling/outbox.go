@@ -116,7 +116,7 @@ func (h *hub) reserve(n int) bool {
 func (b *outbox) pumpLocked(c *conn) {
 	for !b.parked && b.next < len(b.signals) {
 		s := &b.signals[b.next]
-		if !c.pushIfIdle(s.frame) {
+		if !c.pushNowIfIdle(s.frame) {
 			return
 		}
 		b.seq++

@@ -2,9 +2,11 @@ package signaling
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/peersignal/peersignal/internal/signaling/ws"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 )
 
@@ -51,11 +53,25 @@ type offers struct {
 
 type offerPair struct {
 	bucket bucket
-	open   map[peercrypto.ID]time.Time // connection id to its offer's time
+	open   map[connID]time.Time // connection id to its offer's time
+	order  []openOffer          // the same, oldest first; what was offered again or answered is stale
+}
+
+type openOffer struct {
+	conn connID
+	at   time.Time
+}
+
+// connID is a connection id as a key that needs no memory of its own.
+type connID [25]byte
+
+func connKey(id []byte) (k connID) {
+	copy(k[:], id)
+	return k
 }
 
 // allow notes an offer to a device, or says how long to wait.
-func (o *offers) allow(to, conn peercrypto.ID, now time.Time) (bool, time.Duration) {
+func (o *offers) allow(to peercrypto.ID, conn connID, now time.Time) (bool, time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	p := o.pairs[to]
@@ -69,7 +85,7 @@ func (o *offers) allow(to, conn peercrypto.ID, now time.Time) (bool, time.Durati
 		if o.pairs == nil {
 			o.pairs = make(map[peercrypto.ID]*offerPair)
 		}
-		p = &offerPair{bucket: newBucket(o.perMinute, time.Minute, now), open: make(map[peercrypto.ID]time.Time, 1)}
+		p = &offerPair{bucket: newBucket(o.perMinute, time.Minute, now), open: make(map[connID]time.Time, 1)}
 		o.pairs[to] = p
 	}
 	p.expire(now)
@@ -80,11 +96,12 @@ func (o *offers) allow(to, conn peercrypto.ID, now time.Time) (bool, time.Durati
 		return false, wait
 	}
 	p.open[conn] = now
+	p.order = append(p.order, openOffer{conn, now})
 	return true, 0
 }
 
 // answered notes that a device answered a connection's offer.
-func (o *offers) answered(by, conn peercrypto.ID) {
+func (o *offers) answered(by peercrypto.ID, conn connID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if p := o.pairs[by]; p != nil {
@@ -92,11 +109,20 @@ func (o *offers) answered(by, conn peercrypto.ID) {
 	}
 }
 
+// expire forgets old offers. The order is no longer than the offers of
+// offerLife, which the bucket bounds.
 func (p *offerPair) expire(now time.Time) {
-	for conn, at := range p.open {
-		if now.Sub(at) >= offerLife {
-			delete(p.open, conn)
+	i := 0
+	for ; i < len(p.order) && now.Sub(p.order[i].at) >= offerLife; i++ {
+		if old := p.order[i]; p.open[old.conn].Equal(old.at) {
+			delete(p.open, old.conn)
 		}
+	}
+	if i > 0 {
+		p.order = slices.Delete(p.order, 0, i)
+	}
+	if len(p.open) == 0 {
+		p.order = nil
 	}
 }
 
@@ -112,6 +138,7 @@ func (o *offers) forget(now time.Time) {
 // gate counts connections, in all and per address.
 type gate struct {
 	limits Limits
+	budget *ws.Budget
 
 	mu       sync.Mutex
 	pending  int
@@ -140,18 +167,20 @@ func addrKey(a netip.Addr) netip.Addr {
 func (g *gate) enter(addr netip.Addr) (refusal string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.pending >= g.limits.Pending {
+	n := g.byAddr[addr]
+	switch {
+	case g.pending >= g.limits.Pending:
 		return resultPending
+	case n != nil && g.limits.PendingPerAddress > 0 && n.pending >= g.limits.PendingPerAddress:
+		return resultPerAddress
+	case !g.budget.Take(connBytes):
+		return resultMemory
 	}
-	if addr.IsValid() {
-		n := g.byAddr[addr]
-		if n == nil {
-			n = &addrCount{}
-			g.byAddr[addr] = n
-		}
-		if g.limits.PendingPerAddress > 0 && n.pending >= g.limits.PendingPerAddress {
-			return resultPerAddress
-		}
+	if n == nil && addr.IsValid() {
+		n = &addrCount{}
+		g.byAddr[addr] = n
+	}
+	if n != nil {
 		n.pending++
 	}
 	g.pending++
@@ -200,6 +229,7 @@ func (g *gate) unready(addr netip.Addr) {
 func (g *gate) leave(addr netip.Addr, wasReady bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.budget.Give(connBytes)
 	n := g.byAddr[addr]
 	if wasReady {
 		g.sessions--

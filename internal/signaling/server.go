@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"github.com/peersignal/peersignal/internal/signaling/ws"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
@@ -20,6 +21,8 @@ type Server struct {
 	gate    gate
 	hub     *hub
 	blocks  blocks
+	keeper  *keeper
+	sockets ws.Options
 
 	// ctx bounds what sessions ask others for; Run cancels it.
 	ctx    context.Context
@@ -45,7 +48,14 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Logger, conns: make(map[*conn]struct{}), empty: make(chan struct{}),
 		gate: gate{limits: cfg.Limits, byAddr: make(map[netip.Addr]*addrCount)},
 	}
-	s.hub = newHub(&s.cfg.Limits)
+	l := &s.cfg.Limits
+	s.keeper = newKeeper(s)
+	s.sockets = ws.Options{
+		QueueBytes: l.SendQueueBytes, WriteTimeout: l.WriteTimeout, CloseTimeout: closeTimeout,
+		Budget: ws.NewBudget(l.MemoryBytes),
+	}
+	s.gate.budget = s.sockets.Budget
+	s.hub = newHub(l)
 	s.hub.introductions = cfg.Introductions
 	if s.proxies, err = parsePrefixes(cfg.TrustedProxies); err != nil {
 		return nil, err
@@ -101,6 +111,7 @@ func (s *Server) start(c *conn) bool {
 		return false
 	}
 	s.conns[c] = struct{}{}
+	s.keeper.add(c)
 	s.wg.Add(1)
 	go s.serve(c)
 	return true
@@ -111,4 +122,5 @@ func (s *Server) forget(c *conn) {
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 	s.emptiedLocked()
+	s.keeper.remove(c)
 }

@@ -2,86 +2,124 @@ package signaling
 
 import (
 	"errors"
-	"os"
-	"sync"
 	"time"
 
+	"github.com/peersignal/peersignal/internal/signaling/ws"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
-// serve is the reader of a connection: handshake, then messages until the end.
+// serve is the reader of a connection, from hello to the end.
 func (s *Server) serve(c *conn) {
 	defer s.wg.Done()
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		c.writeLoop()
-	}()
-	m := s.handshake(c)
-	kept := false
+	if s.greet(c) {
+		err := c.transport.Serve()
+		s.endRead(c, err)
+	}
+	c.shut(closing{reason: endGone}) // unless something else ended it
+	m, kept := c.member.Load(), false
 	if m != nil {
-		stop := s.keepAlive(c, m)
-		s.readLoop(c, m)
 		var over bool
 		if kept, over = s.hub.part(m, c); over {
 			s.ended(m, c.reason())
 		}
-		stop()
 	}
-	<-written
+	c.transport.Finish()
 	if !kept { // a parked session keeps its place
 		s.gate.leave(c.addrKey, m != nil)
 	}
 	s.forget(c)
 }
 
-// readLoop handles messages until the connection ends.
-func (s *Server) readLoop(c *conn, m *member) {
-	in := newBucket(s.cfg.Limits.MessagesPer10s, 10*time.Second, s.cfg.Now())
-	for {
-		buf, err := c.read(wire.MaxTopicsFrame)
-		if err != nil {
-			c.shut(endOfRead(err))
-			return
-		}
-		allowed, wait, exhausted := in.take(s.cfg.Now())
-		if exhausted {
-			release(buf)
-			c.shut(closing{code: wire.CloseRate, reason: wire.CloseRate.String()})
-			return
-		}
-		msg, err := wire.DecodeFromClient(buf.Bytes())
-		release(buf)
-		switch {
-		case err != nil:
-			if !s.answerBad(c, err) {
-				return
-			}
-		case !allowed:
-			s.metrics.messages.WithLabelValues(msg.Type()).Inc()
-			s.answer(c, wire.Result{
-				ID: requestID(msg), Code: wire.CodeRateLimited,
-				Message: "too many messages", RetryAfter: wait.Milliseconds() + 1,
-			})
-		default:
-			s.metrics.messages.WithLabelValues(msg.Type()).Inc()
-			s.handle(c, m, msg)
-		}
+// endRead ends a connection after its last read.
+func (s *Server) endRead(c *conn, err error) {
+	var bad *ws.ProtocolError
+	switch {
+	case c.lastWord != nil:
+		c.shut(*c.lastWord)
+	case c.member.Load() == nil && errors.Is(err, ws.ErrTooLong):
+		s.refuseAuth(c, nil, &wire.Refused{Code: wire.CodeInvalid, Message: "the first frame is over 8 KiB"})
+	case errors.Is(err, ws.ErrTooLong):
+		c.shut(closing{code: wire.CloseTooLarge, reason: wire.CloseTooLarge.String()})
+	case errors.Is(err, ws.ErrMemory):
+		c.Failed(err)
+	case !errors.As(err, &bad):
+		c.shut(closing{reason: endGone})
+	case c.member.Load() == nil && bad.Code != ws.CodeProtocol:
+		s.refuseAuth(c, nil, &wire.Refused{Code: wire.CodeInvalid, Message: "frames are text in UTF-8"})
+	case bad.Code != ws.CodeProtocol:
+		c.shut(closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()})
+	default:
+		c.shut(closing{code: wire.CloseCode(bad.Code), reason: wire.CloseProtocol.String()})
 	}
 }
 
-// endOfRead says how a connection ends whose read failed.
-func endOfRead(err error) closing {
-	switch {
-	case errors.Is(err, errTooLong):
-		return closing{code: wire.CloseTooLarge, reason: wire.CloseTooLarge.String()}
-	case errors.Is(err, errBinary):
-		return closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()}
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return closing{code: wire.ClosePingTimeout, reason: wire.ClosePingTimeout.String()}
-	default:
-		return closing{reason: endGone}
+// Message implements ws.Handler. Everything but relaying is done on a stack of
+// its own, so that the one of a connection that is silent again stays small.
+func (c *conn) Message(text []byte) (goOn bool) {
+	c.alive()
+	m := c.member.Load()
+	if m == nil {
+		aside(func() { goOn = c.server.authenticate(c, text) })
+		return goOn
 	}
+	now := c.server.cfg.Now()
+	allowed, wait, exhausted := c.in.take(now)
+	if exhausted {
+		return c.stop(closing{code: wire.CloseRate, reason: wire.CloseRate.String()})
+	}
+	var sig wire.SignalRef
+	if allowed && sig.Scan(text) {
+		c.server.relay(c, m, &sig, now)
+		return true
+	}
+	aside(func() { goOn = c.server.message(c, m, text, allowed, wait) })
+	return goOn
+}
+
+// Frame implements ws.Handler: control frames and fragments count as messages.
+func (c *conn) Frame() bool {
+	c.alive()
+	if c.member.Load() == nil {
+		return true
+	}
+	if _, _, exhausted := c.in.take(c.server.cfg.Now()); exhausted {
+		return c.stop(closing{code: wire.CloseRate, reason: wire.CloseRate.String()})
+	}
+	return true
+}
+
+// stop ends the connection when the answers to what was read are written.
+func (c *conn) stop(how closing) bool {
+	c.lastWord = &how
+	return false
+}
+
+func aside(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
+}
+
+// message handles a message of a session that is no plain signal.
+func (s *Server) message(c *conn, m *member, text []byte, allowed bool, wait time.Duration) (goOn bool) {
+	c.transport.FlushReplies() // before what this one leads to
+	msg, err := wire.DecodeFromClient(text)
+	switch {
+	case err != nil:
+		return s.answerBad(c, err)
+	case !allowed:
+		s.metrics.messages.WithLabelValues(msg.Type()).Inc()
+		s.answer(c, wire.Result{
+			ID: requestID(msg), Code: wire.CodeRateLimited,
+			Message: "too many messages", RetryAfter: wait.Milliseconds() + 1,
+		})
+	default:
+		s.handle(c, m, msg)
+	}
+	return true
 }
 
 // answerBad answers a frame that is no message, or ends the connection.
@@ -92,8 +130,7 @@ func (s *Server) answerBad(c *conn, err error) (goOn bool) {
 		s.answer(c, wire.Result{ID: d.ID, Code: d.Code, Message: d.Reason})
 		return true
 	}
-	c.shut(closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()})
-	return false
+	return c.stop(closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()})
 }
 
 func requestID(msg wire.Message) uint64 {
@@ -110,11 +147,14 @@ func requestID(msg wire.Message) uint64 {
 }
 
 func (s *Server) handle(c *conn, m *member, msg wire.Message) {
+	if sig, ok := msg.(*wire.Signal); ok {
+		s.relaySpelled(c, m, sig)
+		return
+	}
+	s.metrics.messages.WithLabelValues(msg.Type()).Inc()
 	switch msg := msg.(type) {
 	case *wire.Topics:
 		s.setTopics(c, m, msg)
-	case *wire.Signal:
-		s.relay(c, m, msg)
 	case *wire.ICERequest:
 		s.sendICE(c, m, msg.ID)
 	case *wire.Ack:
@@ -143,19 +183,40 @@ func (s *Server) setTopics(c *conn, m *member, msg *wire.Topics) {
 }
 
 // relay routes a signal. One for another node is answered when that node has.
-func (s *Server) relay(c *conn, m *member, sig *wire.Signal) {
-	r := s.hub.route(m, c, sig, s.cfg.Now())
+func (s *Server) relay(c *conn, m *member, sig *wire.SignalRef, now time.Time) {
+	s.metrics.signals[sig.Kind].Inc()
+	r := s.hub.route(m, c, sig, now)
 	if r.forward != nil {
-		r.code = s.hub.cluster.forward(m, r.forward, c, sig)
+		r.code = s.hub.cluster.forward(m, r.forward, c, sig.Signal())
 	}
-	if r.code == "" || r.code == codeHeld {
-		return // the answer comes later
+	if counted := s.metrics.resultOf[r.code]; counted != nil {
+		counted.Inc()
+		var buf [96]byte
+		c.transport.Reply(wire.AppendResult(buf[:0], sig.ID, r.code))
+		return
 	}
-	res := wire.Result{ID: sig.ID, Code: r.code}
-	if r.code == wire.CodeRateLimited {
-		res.Message, res.RetryAfter = "too many offers to this device", r.wait.Milliseconds()+1
+	switch r.code {
+	case "", codeHeld: // the answer comes later
+	case wire.CodeRateLimited:
+		s.answer(c, wire.Result{
+			ID: sig.ID, Code: r.code, Message: "too many offers to this device", RetryAfter: r.wait.Milliseconds() + 1,
+		})
+	default:
+		s.answer(c, wire.Result{ID: sig.ID, Code: r.code})
 	}
-	s.answer(c, res)
+}
+
+// relaySpelled relays a signal whose frame was spelled in another way than
+// ours.
+func (s *Server) relaySpelled(c *conn, m *member, sig *wire.Signal) {
+	frame, err := wire.Encode(sig)
+	var ref wire.SignalRef
+	if err != nil || !ref.Scan(frame) {
+		s.log.Error("signal cannot be encoded again", "error", err)
+		s.answer(c, wire.Result{ID: sig.ID, Code: wire.CodeInvalid})
+		return
+	}
+	s.relay(c, m, &ref, s.cfg.Now())
 }
 
 func (s *Server) answer(c *conn, r wire.Result) {
@@ -183,35 +244,6 @@ func (s *Server) sendICE(c *conn, m *member, id uint64) {
 		})
 	default:
 		s.log.Warn("ICE servers cannot be renewed", "session", m.session.String()[:8], "error", err)
-	}
-}
-
-// keepAlive pings, and renews ICE servers before they expire, until stop
-// returns.
-func (s *Server) keepAlive(c *conn, m *member) (stop func()) {
-	var mu sync.Mutex
-	var timer *time.Timer
-	stopped := false
-	tick := func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if stopped {
-			return
-		}
-		c.ping()
-		if m.iceDue(s.cfg.Now()) {
-			s.sendICE(c, m, 0)
-		}
-		timer.Reset(s.cfg.Limits.PingInterval)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	timer = time.AfterFunc(s.cfg.Limits.PingInterval, tick)
-	return func() {
-		mu.Lock()
-		defer mu.Unlock()
-		stopped = true
-		timer.Stop()
 	}
 }
 

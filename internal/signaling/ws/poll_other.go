@@ -1,0 +1,14 @@
+//go:build !unix
+
+package ws
+
+import (
+	"net"
+	"syscall"
+)
+
+func pollable(net.Conn) syscall.RawConn { return nil }
+
+func (c *Conn) readable(uintptr) bool { return true }
+
+func (c *Conn) tryWrite(uintptr) bool { return true }
