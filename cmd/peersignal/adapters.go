@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
 	"time"
 
+	"github.com/peersignal/peersignal/internal/admin"
+	"github.com/peersignal/peersignal/internal/audit"
 	"github.com/peersignal/peersignal/internal/ice"
 	"github.com/peersignal/peersignal/internal/signaling"
 	"github.com/peersignal/peersignal/internal/turn"
@@ -22,12 +26,12 @@ func (m minter) Credentials(session, user string) (username, password string, ex
 	return c.Username, c.Password, c.Expires, err
 }
 
-// iceAdapter gives internal/signaling the servers of an ice.Source.
-type iceAdapter struct{ source ice.Source }
+// iceAdapter gives internal/signaling the servers of the sources.
+type iceAdapter struct{ sources *iceSources }
 
 // ICEServers implements signaling.ICESource.
 func (a iceAdapter) ICEServers(ctx context.Context, r signaling.ICERequest) ([]wire.ICEServer, time.Time, error) {
-	res, err := a.source.ICEServers(ctx, ice.Request{Session: r.Session, User: r.User, Host: r.Host})
+	res, err := a.sources.chain().ICEServers(ctx, ice.Request{Session: r.Session, User: r.User, Host: r.Host})
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -36,4 +40,136 @@ func (a iceAdapter) ICEServers(ctx context.Context, r signaling.ICERequest) ([]w
 		servers[i] = wire.ICEServer{URLs: s.URLs, Username: s.Username, Credential: s.Credential}
 	}
 	return servers, res.Expires, nil
+}
+
+// auditKinds are those that signaling and admin write.
+func auditKinds() []string {
+	return []string{
+		string(signaling.AuditRegistered), string(signaling.AuditResumed), string(signaling.AuditRefused),
+		string(signaling.AuditEnded), string(signaling.AuditCredentials), string(signaling.AuditKicked),
+		string(signaling.AuditBlocked), string(signaling.AuditUnblocked), string(signaling.AuditDrain),
+		admin.AuditReload, admin.AuditLogLevel,
+	}
+}
+
+// auditor writes what signaling and admin tell into the audit log.
+type auditor struct{ log *audit.Log }
+
+// Audit implements signaling.Auditor.
+func (a auditor) Audit(e signaling.AuditEvent) {
+	a.log.Record(audit.Event{
+		Time: e.Time, Kind: string(e.Kind), Session: e.Session, Device: e.Device, User: e.User, Address: e.Address,
+		Code: e.Code, Detail: e.Detail,
+	})
+}
+
+// operated is admin.Config.Audit.
+func (a auditor) operated(kind, detail string) {
+	a.log.Record(audit.Event{Time: time.Now(), Kind: kind, Detail: detail})
+}
+
+// adminSessions gives internal/admin the sessions and blocks of signaling.
+type adminSessions struct{ server *signaling.Server }
+
+func (a adminSessions) selector(sel admin.Selector) (signaling.Selector, error) {
+	out := signaling.Selector{Session: sel.Session, Device: sel.Device, User: sel.User, State: signaling.SessionState(sel.State)}
+	switch out.State {
+	case "", signaling.StateConnected, signaling.StateParked:
+	default:
+		return out, fmt.Errorf("the state %.32q is neither %s nor %s", sel.State, signaling.StateConnected, signaling.StateParked)
+	}
+	var err error
+	out.Network, err = network(sel.Network)
+	return out, err
+}
+
+// network reads an address or a network; "" is none.
+func network(text string) (netip.Prefix, error) {
+	if text == "" {
+		return netip.Prefix{}, nil
+	}
+	if a, err := netip.ParseAddr(text); err == nil {
+		a = a.Unmap().WithZone("")
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("%.64q is neither an address like 192.0.2.1 nor a network like 192.0.2.0/24", text)
+	}
+	return p.Masked(), nil
+}
+
+// Sessions implements admin.Signaling.
+func (a adminSessions) Sessions(sel admin.Selector, limit int) ([]admin.Session, error) {
+	own, err := a.selector(sel)
+	if err != nil {
+		return nil, err
+	}
+	var out []admin.Session
+	for _, s := range a.server.Sessions(own, limit) {
+		out = append(out, admin.Session{
+			Session: s.Session, Device: s.Device, User: s.User, Address: s.Address, Since: s.Since, Topics: s.Topics,
+			Queued: s.Queued, State: string(s.State),
+		})
+	}
+	return out, nil
+}
+
+// Kick implements admin.Signaling.
+func (a adminSessions) Kick(sel admin.Selector, message string) (int, error) {
+	own, err := a.selector(sel)
+	if err != nil {
+		return 0, err
+	}
+	return a.server.Kick(own, message)
+}
+
+func toBlock(b admin.Block) (signaling.Block, error) {
+	out := signaling.Block{Device: b.Device, User: b.User, Reason: b.Reason, Expires: b.Expires, Created: b.Created}
+	var err error
+	out.Network, err = network(b.Network)
+	return out, err
+}
+
+// Block implements admin.Blocker.
+func (a adminSessions) Block(b admin.Block) (int, error) {
+	own, err := toBlock(b)
+	if err != nil {
+		return 0, err
+	}
+	return a.server.Block(own)
+}
+
+// Unblock implements admin.Blocker.
+func (a adminSessions) Unblock(b admin.Block) (bool, error) {
+	own, err := toBlock(b)
+	if err != nil {
+		return false, err
+	}
+	return a.server.Unblock(own)
+}
+
+// Blocked implements admin.Blocker.
+func (a adminSessions) Blocked() []admin.Block {
+	var out []admin.Block
+	for _, b := range a.server.Blocked() {
+		block := admin.Block{Device: b.Device, User: b.User, Reason: b.Reason, Expires: b.Expires, Created: b.Created}
+		if b.Network.IsValid() {
+			block.Network = b.Network.String()
+		}
+		out = append(out, block)
+	}
+	return out
+}
+
+// SetBlocks implements admin.Blocker.
+func (a adminSessions) SetBlocks(list []admin.Block) (int, error) {
+	own := make([]signaling.Block, len(list))
+	for i, b := range list {
+		var err error
+		if own[i], err = toBlock(b); err != nil {
+			return 0, fmt.Errorf("block %d: %w", i+1, err)
+		}
+	}
+	return a.server.SetBlocks(own)
 }

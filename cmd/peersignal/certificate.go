@@ -114,20 +114,33 @@ func (c *certificate) read() (*tls.Certificate, error) {
 	return &pair, nil
 }
 
+// reload looks at the files now.
+func (c *certificate) reload() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.checked = c.now()
+	c.refreshLocked()
+}
+
 func (c *certificate) collectors() []prometheus.Collector {
-	labels := prometheus.Labels{"listener": c.listener}
+	return certificateCollectors(c.listener, func() float64 { return float64(c.get().Leaf.NotAfter.Unix()) }, func() float64 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return float64(c.failures)
+	})
+}
+
+func certificateCollectors(listener string, expiry, failures func() float64) []prometheus.Collector {
+	labels := prometheus.Labels{"listener": listener}
 	return []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "peersignal_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate expires, Unix time.",
+			Name:        "peersignal_tls_certificate_expiry_timestamp_seconds",
+			Help:        "When the certificate expires, Unix time; 0 while there is none.",
 			ConstLabels: labels,
-		}, func() float64 { return float64(c.get().Leaf.NotAfter.Unix()) }),
+		}, expiry),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "peersignal_tls_certificate_failures_total", Help: "Changed certificates that could not be used.",
+			Name: "peersignal_tls_certificate_failures_total", Help: "Certificates that could not be used or not be had.",
 			ConstLabels: labels,
-		}, func() float64 {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return float64(c.failures)
-		}),
+		}, failures),
 	}
 }

@@ -8,11 +8,16 @@ import (
 	"github.com/peersignal/peersignal/internal/buildinfo"
 )
 
+const serveExamples = `  peersignal
+  peersignal --name signal.example.org --tls-cert chain.pem --tls-key key.pem
+  peersignal --config /etc/peersignal/config.yaml`
+
 // newCommand makes the command line. `peersignal` is `peersignal serve`.
 func newCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "peersignal",
 		Short:         "Signaling server with an embedded STUN/TURN relay",
+		Example:       serveExamples,
 		Version:       buildinfo.Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -25,7 +30,8 @@ func newCommand() *cobra.Command {
 	})
 	addFlags(root.Flags())
 	serve := &cobra.Command{
-		Use: "serve", Short: "Serve until SIGTERM or SIGINT (what peersignal alone does)", Args: noArguments, RunE: serveCommand,
+		Use: "serve", Short: "Serve until SIGTERM or SIGINT (what peersignal alone does)", Example: serveExamples,
+		Args: noArguments, RunE: serveCommand,
 	}
 	addFlags(serve.Flags())
 	version := &cobra.Command{
@@ -34,7 +40,7 @@ func newCommand() *cobra.Command {
 			_, _ = fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 		},
 	}
-	root.AddCommand(serve, newConfigCommand(), newLoadCommand(), newDoctorCommand(), newHealthCommand(), version)
+	root.AddCommand(serve, newConfigCommand(), newAdminCommand(), newAuditCommand(), newLoadCommand(), newDoctorCommand(), newHealthCommand(), version)
 	return root
 }
 
@@ -55,9 +61,5 @@ func noArguments(cmd *cobra.Command, args []string) error {
 }
 
 func serveCommand(cmd *cobra.Command, _ []string) error {
-	s, err := loadSettings(cmd.Flags())
-	if err != nil {
-		return usageError{err}
-	}
-	return serve(cmd.Context(), s, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	return serve(cmd.Context(), cmd.Flags(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/peersignal/peersignal/internal/admin"
 	"github.com/peersignal/peersignal/internal/ice"
 	"github.com/peersignal/peersignal/internal/signaling"
 	"github.com/peersignal/peersignal/internal/turn"
@@ -22,24 +23,32 @@ func newConfigCommand() *cobra.Command {
 	config := &cobra.Command{
 		Use: "config", Short: "Check, print or explain the configuration", Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			return usageError{fmt.Errorf("config needs one of check, print and doc; see peersignal config --help")}
+			return usageError{fmt.Errorf("config needs one of check, print, doc and env; see peersignal config --help")}
 		},
 	}
 	check := &cobra.Command{
 		Use: "check", Short: "Check flags, environment and file, without opening a port or asking anybody",
-		Args: noArguments, RunE: withValues(checkConfig),
+		Example: "  peersignal config check --config /etc/peersignal/config.yaml",
+		Args:    noArguments, RunE: withValues(checkConfig),
 	}
 	printed := &cobra.Command{
 		Use: "print", Short: "Print each setting and where it is from, without secrets",
-		Args: noArguments, RunE: withValues(printConfig),
+		Example: "  peersignal config print --config config.yaml | grep -v '# default'",
+		Args:    noArguments, RunE: withValues(printConfig),
 	}
 	addFlags(check.Flags())
 	addFlags(printed.Flags())
 	doc := &cobra.Command{
 		Use: "doc", Short: "Print a file of all settings with their defaults and what they mean", Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return writeDoc(cmd.OutOrStdout()) },
+		Example: "  peersignal config doc > config.yaml",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return writeDoc(cmd.OutOrStdout()) },
 	}
-	config.AddCommand(check, printed, doc)
+	env := &cobra.Command{
+		Use: "env", Short: "Print all variables with their defaults and what they mean, for an environment file", Args: noArguments,
+		Example: "  peersignal config env > peersignal.env",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return writeEnv(cmd.OutOrStdout()) },
+	}
+	config.AddCommand(check, printed, doc, env)
 	return config
 }
 
@@ -90,6 +99,11 @@ func (s *settings) check() error {
 	}
 	if _, err := newChain(s, embedded, log); err != nil {
 		return err
+	}
+	if s.blockFile != "" {
+		if err := admin.Check(s.blockFile); err != nil {
+			return err
+		}
 	}
 	_, err := signaling.New(s.signalingConfig())
 	return err
@@ -228,5 +242,40 @@ func (k key) shownDefault() string {
 		return flow(shortDuration(def))
 	default:
 		return flow(def)
+	}
+}
+
+const envHead = `# The variables of peersignal, with their defaults: for an environment file of systemd or Docker. Take the # away from
+# what you change. Lists are separated by commas; secrets are better in files, see the variables that end with _FILE.
+`
+
+// writeEnv writes a line for each variable, as a comment: an empty variable
+// counts as none.
+func writeEnv(out io.Writer) error {
+	var b strings.Builder
+	b.WriteString(envHead)
+	for _, s := range sections {
+		fmt.Fprintf(&b, "\n# --- %s ---\n", s.title)
+		for _, k := range s.keys {
+			if k.hasVariable() {
+				fmt.Fprintf(&b, "\n# %s\n#%s=%s\n", k.help, k.variable(), k.plainDefault())
+			}
+		}
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// plainDefault is the default as a variable holds it.
+func (k key) plainDefault() string {
+	switch def := k.def.(type) {
+	case nil:
+		return ""
+	case time.Duration:
+		return shortDuration(def)
+	case []string:
+		return strings.Join(def, ",")
+	default:
+		return fmt.Sprint(def)
 	}
 }

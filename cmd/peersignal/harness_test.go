@@ -59,6 +59,7 @@ func startServer(t *testing.T, args ...string) *server {
 	cmd := newCommand()
 	cmd.SetArgs(append([]string{
 		"--listen=127.0.0.1:0", "--turn-listen=127.0.0.1:0", "--turn-relay-ip=127.0.0.1", "--log-level=debug",
+		"--drain-window=50ms",
 	}, args...))
 	cmd.SetOut(w)
 	cmd.SetErr(s.logs)

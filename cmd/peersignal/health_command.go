@@ -85,7 +85,7 @@ func localURL(s *settings) (string, error) {
 		}
 	}
 	scheme := "http"
-	if s.tls.isSet() {
+	if s.secure() {
 		scheme = "https"
 	}
 	return scheme + "://" + net.JoinHostPort(host, port), nil

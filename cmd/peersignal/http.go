@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,27 +16,43 @@ import (
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
-// httpServers are the server for clients and, when asked for, one for metrics.
+// profileTime is the longest profile or trace that an operator can take.
+const profileTime = 5 * time.Minute
+
+// httpServers are the server for clients and those for operators that were
+// asked for.
 func (a *app) httpServers() []httpServer {
 	mux := http.NewServeMux()
 	mux.Handle(wire.Path, a.signaling.Handler())
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", a.readyz)
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, "peersignal "+buildinfo.Version+
-			"\n\nThis is a signaling server. Devices connect to "+wire.Path+" by WebSocket.")
-	})
-	servers := []httpServer{{a.newHTTP(mux), a.listener}}
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.readyz(w, r, a.listeners.metrics == nil) })
+	mux.HandleFunc("GET /{$}", a.home)
+	clients := a.newHTTP(mux)
+	clients.ConnState = a.quiet.watch
+	servers := []httpServer{{clients, a.listeners.clients}}
 	operators := mux
-	if a.metrics != nil {
+	if a.listeners.metrics != nil {
 		operators = http.NewServeMux()
-		servers = append(servers, httpServer{a.newHTTP(operators), a.metrics})
+		operators.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.readyz(w, r, false) })
+		servers = append(servers, httpServer{a.newHTTP(operators), a.listeners.metrics})
 	}
 	operators.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: a.registry}))
 	operators.HandleFunc("GET /status", a.status)
+	if l := a.listeners.acme; l != nil {
+		servers = append(servers, httpServer{a.newHTTP(a.acme.challenges()), l})
+	}
+	if l := a.listeners.adminSocket; l != nil {
+		servers = append(servers, httpServer{a.newAdminHTTP(a.admin.Handler()), l})
+	}
+	if l := a.listeners.adminTCP; l != nil {
+		token := func() string { return a.adminToken.Load().Reveal() }
+		servers = append(servers, httpServer{a.newAdminHTTP(a.admin.TokenHandler(token)), l})
+	}
 	return servers
 }
 
+// newHTTP bounds what a stranger can hold: a request has to come, and its
+// answer to go, in time. What is upgraded has its own limits.
 func (a *app) newHTTP(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
@@ -44,40 +61,85 @@ func (a *app) newHTTP(h http.Handler) *http.Server {
 	}
 }
 
-func (a *app) readyz(w http.ResponseWriter, _ *http.Request) {
-	text, ok := a.readiness()
-	if !ok {
-		answer(w, http.StatusServiceUnavailable, text)
-		return
-	}
-	answer(w, http.StatusOK, text)
+func (a *app) newAdminHTTP(h http.Handler) *http.Server {
+	s := a.newHTTP(h)
+	s.WriteTimeout = profileTime
+	return s
 }
 
-// readiness says whether the server takes sessions that it can serve.
-func (a *app) readiness() (text string, ok bool) {
-	switch {
-	case !a.ready.Load():
-		return "not ready", false
-	case a.iceRequired && !slices.ContainsFunc(a.chain.Health(), func(h ice.SourceHealth) bool { return h.OK }):
-		return "not ready: no source of ICE servers can answer", false
+// check is one of the things that readiness depends on.
+type check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Needed bool   `json:"needed"` // false: the server is ready without it
+	Reason string `json:"reason,omitempty"`
+}
+
+// readiness says whether the server takes sessions that it can serve. Reasons
+// can name hosts of the operator's network.
+func (a *app) readiness() (text string, ok bool, checks []check) {
+	running := check{Name: "running", OK: a.ready.Load(), Needed: true}
+	if a.draining.Load() {
+		running.Reason = "the server is draining"
 	}
-	return "ready", true
+	checks = append(checks, running)
+	health := a.sources.chain().Health()
+	anySource := slices.ContainsFunc(health, func(h ice.SourceHealth) bool { return h.OK })
+	for _, h := range health {
+		checks = append(checks, check{Name: "ice-" + h.Source, OK: h.OK, Reason: h.Reason})
+	}
+	needed := a.iceRequired.Load()
+	checks = append(checks, check{Name: "ice", OK: anySource || len(health) == 0, Needed: needed})
+	switch {
+	case !running.OK:
+		return "not ready", false, checks
+	case needed && !anySource:
+		return "not ready: no source of ICE servers can answer", false, checks
+	}
+	return "ready", true, checks
+}
+
+// readyz answers in JSON when asked with ?verbose. Reasons are for operators'
+// own listener.
+func (a *app) readyz(w http.ResponseWriter, r *http.Request, public bool) {
+	text, ok, checks := a.readiness()
+	status := http.StatusOK
+	if !ok {
+		status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", "5")
+	}
+	if !r.URL.Query().Has("verbose") {
+		answer(w, status, text)
+		return
+	}
+	for i := range checks {
+		if public && strings.HasPrefix(checks[i].Name, "ice-") {
+			checks[i].Reason = ""
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(struct {
+		Ready  bool    `json:"ready"`
+		Checks []check `json:"checks"`
+	}{ok, checks})
 }
 
 // status is a page for operators. Reasons can name hosts of the operator's
 // network, so that they are told on a listener of their own only.
 func (a *app) status(w http.ResponseWriter, _ *http.Request) {
 	var b strings.Builder
-	ready, _ := a.readiness()
+	ready, _, _ := a.readiness()
 	fmt.Fprintf(&b, "peersignal %s: %s\n\nICE servers:\n", buildinfo.Version, ready)
-	sources := a.chain.Health()
+	sources := a.sources.chain().Health()
 	for _, h := range sources {
 		state := "ok"
 		if !h.OK {
 			state = "down"
 		}
 		switch {
-		case h.Reason != "" && a.metrics != nil:
+		case h.Reason != "" && a.listeners.metrics != nil:
 			state += ": " + h.Reason
 		case h.Reason != "":
 			state += ", see the log"

@@ -21,6 +21,8 @@ type values struct {
 	viper *viper.Viper
 	flags *pflag.FlagSet
 	file  map[string]any
+	// prints are the fingerprints of all settings when they were read.
+	prints map[string]string
 }
 
 func loadSettings(flags *pflag.FlagSet) (*settings, error) {
@@ -49,6 +51,7 @@ func loadValues(flags *pflag.FlagSet) (*values, error) {
 			return nil, fmt.Errorf("reading configuration %s: %w", path, err)
 		}
 	}
+	v.prints = v.fingerprints()
 	return v, nil
 }
 

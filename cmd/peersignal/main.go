@@ -7,7 +7,8 @@
 // in this order of precedence. Secrets have no flags.
 //
 // Exit codes: 0 after a stop by SIGTERM or SIGINT, 1 when something failed at
-// run time, 2 when the command line or the configuration is wrong.
+// run time, 2 when the command line or the configuration is wrong, 3 when a
+// command of admin finds no server.
 package main
 
 import (
@@ -20,9 +21,19 @@ import (
 )
 
 const (
-	exitFailure = 1
-	exitUsage   = 2
+	exitFailure  = 1
+	exitUsage    = 2
+	exitNoServer = 3
 )
+
+// exitError has an exit code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string { return e.err.Error() }
+func (e exitError) Unwrap() error { return e.err }
 
 // usageError is a mistake in the command line or the configuration.
 type usageError struct{ err error }
@@ -41,8 +52,15 @@ func main() {
 		return
 	}
 	fmt.Fprintln(os.Stderr, "peersignal:", err)
+	os.Exit(exitCode(err))
+}
+
+func exitCode(err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
-		os.Exit(exitUsage)
+		return exitUsage
 	}
-	os.Exit(exitFailure)
+	if e, ok := errors.AsType[exitError](err); ok {
+		return e.code
+	}
+	return exitFailure
 }

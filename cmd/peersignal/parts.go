@@ -43,6 +43,7 @@ func (a *app) newCertificate(listener string, files keyPair) (*certificate, erro
 	if err != nil {
 		return nil, usageError{err}
 	}
+	a.certificates = append(a.certificates, c)
 	return c, a.register("TLS", c.collectors()...)
 }
 
@@ -60,12 +61,16 @@ func (a *app) newTURN(ctx context.Context, s *settings) (*turn.Server, error) {
 	if a.introductions != nil {
 		cfg.Introductions = a.introductions
 	}
-	if len(cfg.TLSListen) > 0 {
+	switch {
+	case len(cfg.TLSListen) == 0:
+	case s.turnTLS.isSet():
 		c, err := a.newCertificate("turn", s.turnTLS)
 		if err != nil {
 			return nil, err
 		}
 		cfg.TLSConfig = c.config()
+	default:
+		cfg.TLSConfig = a.acme.config()
 	}
 	t, err := turn.New(cfg)
 	if err == nil {

@@ -3,54 +3,95 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
 
+	"github.com/peersignal/peersignal/internal/admin"
+	"github.com/peersignal/peersignal/internal/audit"
 	"github.com/peersignal/peersignal/internal/buildinfo"
 	"github.com/peersignal/peersignal/internal/ice"
 	"github.com/peersignal/peersignal/internal/signaling"
 	"github.com/peersignal/peersignal/internal/turn"
 )
 
-// drainTimeout bounds the time from the signal to the exit.
-const drainTimeout = 15 * time.Second
-
 // app is the wired server. Its sockets are bound; nothing is served yet.
 type app struct {
+	// Static.
+	started       time.Time
 	log           *slog.Logger
+	level         *slog.LevelVar
 	registry      *prometheus.Registry
 	signaling     *signaling.Server
 	introductions *signaling.Introductions // nil: the relay serves all
-	chain         *ice.Chain
-	iceRequired   bool
-	turn          *turn.Server // nil when off
-	listener      net.Listener
-	secure        bool         // listener speaks TLS
-	metrics       net.Listener // nil: /metrics is on listener
-	ready         atomic.Bool
+	sources       *iceSources
+	embedded      *ice.Embedded // nil without a relay
+	turn          *turn.Server  // nil when off
+	certificates  []*certificate
+	acme          *acmeCertificates // nil without
+	audit         *audit.Log        // nil without
+	blocks        *admin.Blocklist
+	admin         *admin.Server
+	quiet         *quietConns
+	listeners     listeners
+	secure        bool // clients speak TLS to the server itself
+
+	ready       atomic.Bool
+	draining    atomic.Bool
+	iceRequired atomic.Bool
+	adminToken  atomic.Pointer[ice.Secret]
+	drains      chan time.Duration // asked for by operators
+	ctx         context.Context    // ends with run
+
+	reloading sync.Mutex // over one reload, and:
+	values    *values    // as they were read last
+	settings  *settings
 }
 
-// serve runs until ctx ends, and drains.
-func serve(ctx context.Context, s *settings, out, logs io.Writer) error {
-	a, err := build(ctx, s, newLogger(s, logs))
+// listeners are the sockets for HTTP; all but the first can be nil.
+type listeners struct {
+	clients, metrics, adminSocket, adminTCP, acme net.Listener
+}
+
+func (l listeners) all() []net.Listener {
+	return []net.Listener{l.clients, l.metrics, l.adminSocket, l.adminTCP, l.acme}
+}
+
+// serve runs until ctx ends or an operator says so, and drains.
+func serve(ctx context.Context, flags *pflag.FlagSet, out, logs io.Writer) error {
+	v, err := loadValues(flags)
+	if err != nil {
+		return usageError{err}
+	}
+	s, err := v.settings()
+	if err != nil {
+		return usageError{err}
+	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	a, err := build(ctx, v, s, logs)
 	if err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintln(out, a.banner(s))
-	return a.run(ctx)
+	return a.run(ctx, hangups)
 }
 
-func newLogger(s *settings, w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: s.logLevel}
+func newLogger(s *settings, level *slog.LevelVar, w io.Writer) *slog.Logger {
+	level.Set(s.logLevel)
+	o := &slog.HandlerOptions{Level: level}
 	if s.logJSON {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
@@ -58,8 +99,14 @@ func newLogger(s *settings, w io.Writer) *slog.Logger {
 }
 
 // build makes the parts and binds their sockets.
-func build(ctx context.Context, s *settings, log *slog.Logger) (*app, error) {
-	a := &app{log: log, registry: newRegistry()}
+func build(ctx context.Context, v *values, s *settings, logs io.Writer) (*app, error) {
+	a := &app{
+		started: time.Now(), level: new(slog.LevelVar), registry: newRegistry(), drains: make(chan time.Duration, 1),
+		values: v, settings: s, secure: s.secure(),
+	}
+	a.log = newLogger(s, a.level, logs)
+	a.iceRequired.Store(s.iceRequired)
+	a.adminToken.Store(&s.adminToken)
 	if err := a.bind(ctx, s); err != nil {
 		a.closeSockets()
 		return nil, err
@@ -68,7 +115,14 @@ func build(ctx context.Context, s *settings, log *slog.Logger) (*app, error) {
 }
 
 func (a *app) bind(ctx context.Context, s *settings) (err error) {
-	var embedded *ice.Embedded
+	if s.acme.isSet() {
+		if a.acme, err = newACME(s.acme, a.log.With("part", "acme")); err != nil {
+			return usageError{err}
+		}
+		if err := a.register("ACME", a.acme.collectors()...); err != nil {
+			return err
+		}
+	}
 	if s.turn {
 		if s.turnIntroducedOnly {
 			if a.introductions, err = signaling.NewIntroductions(signaling.IntroductionsConfig{}); err != nil {
@@ -78,48 +132,85 @@ func (a *app) bind(ctx context.Context, s *settings) (err error) {
 		if a.turn, err = a.newTURN(ctx, s); err != nil {
 			return err
 		}
-		embedded = ice.NewEmbedded(minter{a.turn}, relayPorts(a.turn, s.turnHost))
+		a.embedded = ice.NewEmbedded(minter{a.turn}, relayPorts(a.turn, s.turnHost))
 	}
-	if a.chain, err = newChain(s, embedded, a.log.With("part", "ice")); err != nil {
+	chain, err := newChain(s, a.embedded, a.log.With("part", "ice"))
+	if err != nil {
 		return usageError{err}
 	}
-	if err := a.register("ICE", a.chain); err != nil {
+	a.sources = newICESources(chain)
+	if err := a.register("ICE", a.sources); err != nil {
 		return err
 	}
+	if err := a.listen(s); err != nil {
+		return err
+	}
+	if err := a.newAudit(s); err != nil {
+		return err
+	}
+	if err := a.newSignaling(s); err != nil {
+		return err
+	}
+	return a.newAdmin(s)
+}
+
+func (a *app) newSignaling(s *settings) (err error) {
 	cfg := s.signalingConfig()
-	cfg.ICE, cfg.Introductions, cfg.OnSessionEnd = iceAdapter{a.chain}, a.introductions, a.sessionEnded
+	cfg.ICE, cfg.Introductions, cfg.OnSessionEnd = iceAdapter{a.sources}, a.introductions, a.sessionEnded
 	cfg.Registerer, cfg.Logger = a.registry, a.log.With("part", "signaling")
+	if a.audit != nil {
+		cfg.Audit = auditor{a.audit}
+	}
 	if a.signaling, err = signaling.New(cfg); err != nil {
 		return usageError{err}
 	}
-	a.iceRequired = s.iceRequired
-	return a.listen(s)
+	// More than one that is silent for each that may wait for its session is a flood.
+	a.quiet = newQuietConns(max(2*s.limits.Pending, 2048))
+	return a.register("HTTP", a.quiet.collectors()...)
 }
 
 func (a *app) listen(s *settings) (err error) {
-	if a.listener, err = net.Listen("tcp", s.listen); err != nil {
+	l := &a.listeners
+	if l.clients, err = net.Listen("tcp", s.listen); err != nil {
 		return fmt.Errorf("listening for HTTP (choose another address with --listen): %w", err)
 	}
-	if s.tls.isSet() {
+	switch {
+	case s.tls.isSet():
 		c, err := a.newCertificate("http", s.tls)
 		if err != nil {
 			return err
 		}
-		a.listener = tls.NewListener(a.listener, httpTLS(c))
-		a.secure = true
+		l.clients = tls.NewListener(l.clients, httpTLS(c.config()))
+	case a.acme != nil:
+		l.clients = tls.NewListener(l.clients, httpTLS(a.acme.config(), "acme-tls/1"))
 	}
-	if s.metricsListen != "" {
-		if a.metrics, err = net.Listen("tcp", s.metricsListen); err != nil {
-			return fmt.Errorf("listening for metrics (choose another address with --metrics-listen): %w", err)
+	for _, more := range []struct {
+		listener   *net.Listener
+		address    string
+		what, flag string
+	}{
+		{&l.metrics, s.metricsListen, "metrics", "metrics-listen"},
+		{&l.adminTCP, s.adminListen, "operators", "admin-listen"},
+		{&l.acme, s.acme.httpListen, "ACME challenges", "acme-http-listen"},
+	} {
+		if more.address == "" || more.listener == &l.acme && a.acme == nil {
+			continue
+		}
+		if *more.listener, err = net.Listen("tcp", more.address); err != nil {
+			return fmt.Errorf("listening for %s (choose another address with --%s): %w", more.what, more.flag, err)
+		}
+	}
+	if s.adminSocket != "" {
+		if l.adminSocket, err = admin.Listen(s.adminSocket); err != nil {
+			return fmt.Errorf("%w (choose another path with --admin-socket)", err)
 		}
 	}
 	return nil
 }
 
 // httpTLS offers HTTP/1.1 only: a WebSocket needs it, and there is little else.
-func httpTLS(c *certificate) *tls.Config {
-	cfg := c.config()
-	cfg.NextProtos = []string{"http/1.1"}
+func httpTLS(cfg *tls.Config, more ...string) *tls.Config {
+	cfg.NextProtos = append([]string{"http/1.1"}, more...)
 	return cfg
 }
 
@@ -133,20 +224,20 @@ func (a *app) sessionEnded(session, reason string) {
 
 // banner says where to go.
 func (a *app) banner(s *settings) string {
-	scheme := "http"
+	scheme, own := "http", a.listeners.clients.Addr().String()
 	if a.secure {
 		scheme = "https"
 	}
-	local := fmt.Sprintf("%s://localhost:%d", scheme, a.listener.Addr().(*net.TCPAddr).Port)
+	local := fmt.Sprintf("%s://localhost:%d", scheme, a.listeners.clients.Addr().(*net.TCPAddr).Port)
 	url, metrics := local, local+"/metrics"
 	switch {
 	case len(s.names) > 0 && a.secure:
-		url = "https://" + s.names[0] + " (on " + a.listener.Addr().String() + ")"
+		url = "https://" + s.names[0] + " (on " + own + ")"
 	case len(s.names) > 0:
-		url = "https://" + s.names[0] + " (through your TLS proxy to " + a.listener.Addr().String() + ")"
+		url = "https://" + s.names[0] + " (through your TLS proxy to " + own + ")"
 	}
-	if a.metrics != nil {
-		metrics = "http://" + a.metrics.Addr().String() + "/metrics"
+	if a.listeners.metrics != nil {
+		metrics = "http://" + a.listeners.metrics.Addr().String() + "/metrics"
 	}
 	relay := "TURN off"
 	if a.turn != nil {
@@ -155,82 +246,21 @@ func (a *app) banner(s *settings) string {
 			relay += fmt.Sprintf(" and %s (tls)", secure[0])
 		}
 	}
-	return fmt.Sprintf("peersignal %s: clients use %s; %s; metrics at %s", buildinfo.Version, url, relay, metrics)
-}
-
-// run serves until ctx ends or a part fails, and ends all parts: first the
-// sessions are told, then HTTP stops, then what sessions use: the relay and the
-// sources of ICE servers.
-func (a *app) run(ctx context.Context) error {
-	failed := make(chan error, 5) // one for each part
-	part := func(name string, f func() error) func() {
-		return func() {
-			if err := f(); err != nil {
-				failed <- fmt.Errorf("%s: %w", name, err)
-			}
-		}
+	operators := ""
+	if s.adminSocket != "" {
+		operators = "; admin at " + s.adminSocket
 	}
-	sigCtx, endSignaling := context.WithCancel(context.WithoutCancel(ctx))
-	defer endSignaling()
-	usedCtx, endUsed := context.WithCancel(context.WithoutCancel(ctx))
-	defer endUsed()
-	servers := a.httpServers()
-	var sig, rest sync.WaitGroup
-	sig.Go(part("signaling", func() error { return a.signaling.Run(sigCtx) }))
-	rest.Go(part("ice", func() error { return a.chain.Run(usedCtx) }))
-	if a.turn != nil {
-		rest.Go(part("turn", func() error { return a.turn.Run(usedCtx) }))
-	}
-	for _, h := range servers {
-		rest.Go(part("http", h.serve))
-	}
-	a.ready.Store(true)
-	var err error
-	select {
-	case <-ctx.Done():
-		a.log.Info("draining")
-	case err = <-failed:
-	}
-	a.ready.Store(false)
-
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer cancel()
-	endSignaling()
-	ended := waited(&sig)
-	for _, h := range servers {
-		h.stop(drain)
-	}
-	late := !within(drain, ended)
-	endUsed()
-	if late = !within(drain, waited(&rest)) || late; late && err == nil {
-		err = fmt.Errorf("draining: not finished within %v", drainTimeout)
-	}
-	return err
-}
-
-func waited(wg *sync.WaitGroup) <-chan struct{} {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		wg.Wait()
-	}()
-	return done
-}
-
-func within(ctx context.Context, done <-chan struct{}) bool {
-	select {
-	case <-done:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return fmt.Sprintf("peersignal %s: clients use %s; %s; metrics at %s%s", buildinfo.Version, url, relay, metrics, operators)
 }
 
 func (a *app) closeSockets() {
 	if a.turn != nil {
 		_ = a.turn.Close()
 	}
-	for _, l := range []net.Listener{a.listener, a.metrics} {
+	if a.audit != nil {
+		_ = a.audit.Close()
+	}
+	for _, l := range a.listeners.all() {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -241,18 +271,4 @@ func (a *app) closeSockets() {
 type httpServer struct {
 	*http.Server
 	listener net.Listener
-}
-
-func (h httpServer) serve() error {
-	if err := h.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
-}
-
-// stop lets requests finish until ctx ends.
-func (h httpServer) stop(ctx context.Context) {
-	if err := h.Shutdown(ctx); err != nil {
-		_ = h.Close()
-	}
 }

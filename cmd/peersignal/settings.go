@@ -4,9 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/peersignal/peersignal/internal/admin"
+	"github.com/peersignal/peersignal/internal/audit"
 	"github.com/peersignal/peersignal/internal/ice"
 	"github.com/peersignal/peersignal/internal/signaling"
 	"github.com/peersignal/peersignal/internal/turn"
@@ -15,11 +21,21 @@ import (
 // settings are the configuration after flags, environment and file, checked as
 // far as that is possible without the packages that use it.
 type settings struct {
-	listen, metricsListen string
-	tls                   keyPair
-	names                 []string
-	origins, proxies      []string
-	limits                signaling.Limits
+	listen           string
+	tls              keyPair
+	acme             acmeSettings
+	names            []string
+	origins, proxies []string
+	limits           signaling.Limits
+
+	drainWindow, drainTimeout time.Duration
+
+	metricsListen string
+	adminSocket   string // "": none
+	adminListen   string
+	adminToken    ice.Secret
+	blockFile     string
+	audit         audit.Config // lacks metrics and logger; without a path there is no log
 
 	turn               bool
 	turnTLS            keyPair
@@ -37,6 +53,19 @@ type settings struct {
 	logLevel slog.Level
 }
 
+// acmeSettings say how to get a certificate; without hosts there is none to
+// get.
+type acmeSettings struct {
+	hosts                       []string
+	cache, email, directory, ca string
+	httpListen                  string
+}
+
+func (a acmeSettings) isSet() bool { return len(a.hosts) > 0 }
+
+// secure reports whether clients speak TLS to the server itself.
+func (s *settings) secure() bool { return s.tls.isSet() || s.acme.isSet() }
+
 // keyPair is the files of a certificate and its key; both are empty, or none.
 type keyPair struct{ cert, key string }
 
@@ -46,18 +75,18 @@ func (p keyPair) isSet() bool { return p.cert != "" }
 func (v *values) settings() (*settings, error) {
 	r := &reader{v: v.viper}
 	s := &settings{
-		listen: r.str("listen"), metricsListen: r.str("metrics-listen"), tls: r.keyPair("tls-cert", "tls-key"),
-		names: r.list("name"), origins: r.list("allow-origin"), proxies: r.list("trusted-proxy"),
-		limits: signaling.Limits{
-			Sessions: r.integer("max-sessions", 0), SessionsPerAddress: r.integer("max-sessions-per-address", -1),
-			DevicesPerUser: r.integer("max-devices-per-user", 0), MessagesPer10s: r.integer("messages-per-10s", 0),
-			OffersPerMinute: r.integer("offers-per-minute", 0),
-		},
+		listen: r.str("listen"), tls: r.keyPair("tls-cert", "tls-key"), acme: r.acme(),
+		names: r.list("name"), origins: r.list("allow-origin"), proxies: r.list("trusted-proxy"), limits: r.limits(),
+		drainWindow: r.duration("drain-window"), drainTimeout: r.duration("drain-timeout"),
 	}
 	r.checkListen("listen", s.listen)
-	if s.metricsListen != "" {
-		r.checkListen("metrics-listen", s.metricsListen)
+	if s.acme.isSet() && s.tls.isSet() {
+		r.fail("acme-host", "it is set, and so is tls-cert; choose one")
 	}
+	if s.drainTimeout <= s.drainWindow {
+		r.fail("drain-timeout", "it has to be longer than drain-window")
+	}
+	r.operators(s)
 	r.relay(s)
 	r.logs(s)
 	s.iceRequired = r.boolean("ice-required")
@@ -69,6 +98,75 @@ func (v *values) settings() (*settings, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+func (r *reader) acme() acmeSettings {
+	a := acmeSettings{
+		hosts: r.list("acme-host"), cache: r.str("acme-cache"), email: r.str("acme-email"), directory: r.str("acme-directory"),
+		ca: r.str("acme-ca"), httpListen: r.str("acme-http-listen"),
+	}
+	if a.httpListen != "" {
+		r.checkListen("acme-http-listen", a.httpListen)
+	}
+	if a.isSet() && a.cache == "" {
+		r.fail("acme-host", "it needs acme-cache, a folder that is kept: authorities limit how often they answer")
+	}
+	if u, err := url.Parse(a.directory); a.isSet() && (err != nil || u.Scheme != "https" || u.Host == "") {
+		r.fail("acme-directory", "it is not an https: URL")
+	}
+	return a
+}
+
+func (r *reader) limits() signaling.Limits {
+	return signaling.Limits{
+		Sessions: r.integer("max-sessions", 0), SessionsPerAddress: r.integer("max-sessions-per-address", -1),
+		DevicesPerUser: r.integer("max-devices-per-user", 0),
+		Pending:        r.integer("max-pending", 0), PendingPerAddress: r.integer("max-pending-per-address", -1),
+		Topics: r.integer("max-topics", 0), TopicsTotal: r.integer("max-topics-total", 0),
+		TopicMembers:   r.integer("max-topic-members", 0),
+		MessagesPer10s: r.integer("messages-per-10s", 0), OffersPerMinute: r.integer("offers-per-minute", 0),
+		ConcurrentOffers: r.integer("offers-at-once", 0), SendQueueBytes: r.integer("send-queue-bytes", 0),
+		AuthTimeout: r.duration("auth-timeout"), PingInterval: r.duration("ping-interval"),
+		PingTimeout: r.duration("ping-timeout"), WriteTimeout: r.duration("write-timeout"),
+	}
+}
+
+func (r *reader) operators(s *settings) {
+	s.metricsListen, s.adminListen = r.str("metrics-listen"), r.str("admin-listen")
+	s.adminSocket, s.blockFile = r.socket(), r.str("block-file")
+	s.adminToken = r.secret("admin-token")
+	for key, listen := range map[string]string{"metrics-listen": s.metricsListen, "admin-listen": s.adminListen} {
+		if listen != "" {
+			r.checkListen(key, listen)
+		}
+	}
+	switch n := len(s.adminToken.Reveal()); {
+	case n > 0 && n < admin.MinTokenBytes:
+		r.fail("admin-token", fmt.Sprintf("it has less than %d bytes", admin.MinTokenBytes))
+	case n == 0 && s.adminListen != "":
+		r.fail("admin-listen", "it needs a token: set admin-token-file, or use admin-socket")
+	}
+	s.audit = audit.Config{
+		Path: r.str("audit-file"), MaxBytes: int64(r.integer("audit-max-bytes", 0)), Keep: r.integer("audit-keep", -1),
+	}
+	if s.audit.MaxBytes != 0 && s.audit.MaxBytes < audit.MinMaxBytes {
+		r.fail("audit-max-bytes", fmt.Sprintf("it is less than %d", audit.MinMaxBytes))
+	}
+}
+
+// socket is the path of the admin socket, or "".
+func (r *reader) socket() string {
+	switch path := r.str("admin-socket"); {
+	case path == "off":
+		return ""
+	case path != "":
+		return path
+	}
+	// systemd gives a list of folders.
+	if dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); dir != "" {
+		return filepath.Join(dir, adminSocketName)
+	}
+	return ""
 }
 
 func (r *reader) relay(s *settings) {
@@ -85,12 +183,14 @@ func (r *reader) relay(s *settings) {
 		AllocationsTotal:      r.integer("turn-allocations", 1),
 		BytesPerSecond:        r.integer("turn-bytes-per-second", -1),
 		BytesPerDay:           int64(r.integer("turn-bytes-per-day", -1)),
+
+		MaxTCPConns: r.integer("turn-tcp-connections", 1), UnauthenticatedPerSecond: r.integer("turn-unauthenticated-per-second", -1),
 	}
 	if s.turnTLS = r.keyPair("turn-tls-cert", "turn-tls-key"); !s.turnTLS.isSet() {
 		s.turnTLS = s.tls
 	}
-	if s.turn && len(s.relay.TLSListen) > 0 && !s.turnTLS.isSet() {
-		r.fail("turn-tls-listen", "it needs a certificate: set turn-tls-cert and turn-tls-key, or tls-cert and tls-key")
+	if s.turn && len(s.relay.TLSListen) > 0 && !s.turnTLS.isSet() && !s.acme.isSet() {
+		r.fail("turn-tls-listen", "it needs a certificate: set turn-tls-cert and turn-tls-key, tls-cert and tls-key, or acme-host")
 	}
 	if s.turnDiscover != "" && s.relay.PublicIP.IsValid() {
 		r.fail("turn-public-ip-from", "it is set, and so is turn-public-ip; choose one")
