@@ -77,6 +77,10 @@ image-check: ## build the Dockerfile with buildah and start what is in it as its
 bench-signaling: build ## the server beside bare ones (gws, coder, Node), under 6 minutes; SHORT=1: less than one; figures are ratios
 	$(GO) run ./test/bench/signaling -bin bin $(if $(SHORT),-short)
 
+.PHONY: bench-files
+bench-files: ## a file of 1 GiB between two peers beside a bare data channel; SHORT=1: 256 MiB
+	$(GO) run ./test/bench/files $(if $(SHORT),-size 268435456 -rounds 2)
+
 .PHONY: golden
 golden: ## rewrite golden vectors: only before a first release, never after
 	$(GO) test ./pkg/crypto ./pkg/wire ./pkg/sync/entry ./pkg/peer/link -run Golden -update
