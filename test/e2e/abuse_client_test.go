@@ -170,6 +170,21 @@ type endError struct {
 
 func (e *endError) Error() string { return fmt.Sprintf("closed with %d: %v", e.code, e.err) }
 
+// closeCode is the code of an endError, else 0.
+func closeCode(err error) int {
+	var end *endError
+	if errors.As(err, &end) {
+		return end.code
+	}
+	return 0
+}
+
+// timedOut tells an end that did not come.
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
 // next returns the next text message.
 func (c *wsConn) next() ([]byte, error) {
 	for {
@@ -255,7 +270,7 @@ func (c *wsConn) ended(codes ...int) {
 		if !errors.As(err, &end) {
 			continue
 		}
-		if timeout := net.Error(nil); errors.As(end.err, &timeout) && timeout.Timeout() {
+		if timedOut(end.err) {
 			c.t.Error("the server does not end the connection")
 			return
 		}

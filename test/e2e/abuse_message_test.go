@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -142,7 +143,7 @@ func hugeMessage(t *testing.T, v *victim) {
 func foreignOrigin(t *testing.T, v *victim) {
 	for _, origin := range []string{"https://evil.example", "null", "http://" + v.host + ".evil.example"} {
 		_, resp := v.upgrade(t, "Origin: "+origin+"\r\n")
-		if resp.StatusCode != 403 {
+		if resp.StatusCode != http.StatusForbidden {
 			t.Errorf("origin %s: %s", origin, resp.Status)
 		}
 	}
@@ -182,7 +183,7 @@ func badJSON(t *testing.T, v *victim) {
 		}
 		if err == nil {
 			c.alive()
-		} else if code := err.(*endError).code; code != int(wire.CloseProtocol) && code != 1007 {
+		} else if code := closeCode(err); code != int(wire.CloseProtocol) && code != 1007 {
 			t.Errorf("%.80q: %v", frame, err)
 		}
 		_ = c.nc.Close()
@@ -229,7 +230,7 @@ func floodMessages(t *testing.T, v *victim) {
 	for {
 		frame, err := c.next()
 		if err != nil {
-			if code := err.(*endError).code; code != int(wire.CloseRate) && code != 0 || !limited {
+			if code := closeCode(err); code != int(wire.CloseRate) && code != 0 || !limited {
 				t.Errorf("%v; limited before: %v", err, limited)
 			}
 			return

@@ -54,11 +54,9 @@ func slowHeader(t *testing.T, v *victim) {
 	})
 	v.pair(t).works()
 	for _, c := range all {
-		if _, err := io.Copy(io.Discard, c); err != nil {
-			if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
-				t.Error("the server keeps a connection whose request never ends")
-				break
-			}
+		if _, err := io.Copy(io.Discard, c); timedOut(err) {
+			t.Error("the server keeps a connection whose request never ends")
+			break
 		}
 	}
 	close(stop)
@@ -204,7 +202,7 @@ func badHTTP(t *testing.T, v *victim) {
 		_, _ = io.WriteString(nc, request)
 		_ = nc.(*net.TCPConn).CloseWrite()
 		answer, err := io.ReadAll(nc)
-		if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+		if timedOut(err) {
 			t.Errorf("%.60q is neither answered nor closed", request)
 		}
 		status, _, _ := strings.Cut(string(answer), "\r\n")
