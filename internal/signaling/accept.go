@@ -91,7 +91,7 @@ func (s *Server) originAllowed(r *http.Request) bool {
 	if strings.EqualFold(u.Host, r.Host) {
 		return true
 	}
-	return slices.ContainsFunc(s.cfg.AllowedOrigins, func(allowed string) bool {
+	return slices.ContainsFunc(s.live.Load().origins, func(allowed string) bool {
 		if strings.Contains(allowed, "://") {
 			return strings.EqualFold(allowed, u.Scheme+"://"+u.Host)
 		}
@@ -123,7 +123,7 @@ func (s *Server) clientAddr(r *http.Request) (netip.Addr, string) {
 }
 
 func (s *Server) trusted(a netip.Addr) bool {
-	return slices.ContainsFunc(s.proxies, func(p netip.Prefix) bool { return p.Contains(a) })
+	return slices.ContainsFunc(s.live.Load().proxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // upgrade makes the WebSocket and starts its goroutine; false when there is

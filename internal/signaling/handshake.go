@@ -38,7 +38,7 @@ func (s *Server) authenticate(c *conn, text []byte) bool {
 		refused = s.blocked(c, auth)
 	}
 	if refused == nil {
-		c.in = newBucket(s.cfg.Limits.MessagesPer10s, 10*time.Second, s.cfg.Now())
+		c.in = newBucket(s.live.Load().limits.MessagesPer10s, 10*time.Second, s.cfg.Now())
 		c.transport.SetLimit(wire.MaxTopicsFrame)
 		refused = s.open(c, auth)
 	}
@@ -59,7 +59,7 @@ func (s *Server) blocked(c *conn, auth *wire.Auth) *wire.Refused {
 func (s *Server) hello() *wire.Hello {
 	h := &wire.Hello{
 		V: wire.Version, Time: s.cfg.Now().UnixMilli(), Caps: []string{wire.CapRV1},
-		Limits: wire.Limits{Frame: wire.MaxFrame, TopicsFrame: wire.MaxTopicsFrame, Topics: s.cfg.Limits.Topics},
+		Limits: wire.Limits{Frame: wire.MaxFrame, TopicsFrame: wire.MaxTopicsFrame, Topics: s.live.Load().limits.Topics},
 	}
 	if s.cfg.Limits.ResumeWindow > 0 {
 		h.Caps = append(h.Caps, wire.CapResume)
@@ -126,7 +126,7 @@ func (s *Server) seat(c *conn, old *member) *wire.Refused {
 }
 
 func (s *Server) newMember(c *conn, auth *wire.Auth) *member {
-	l := &s.cfg.Limits
+	l := &s.live.Load().limits
 	m := &member{
 		session: peercrypto.NewNonce(), device: auth.A.DeviceID, deviceKey: auth.A.DeviceKey,
 		userKey: auth.A.UserKey, cert: auth.Cert.Canonical(), host: hostOf(auth.A.Server),

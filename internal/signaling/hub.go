@@ -66,6 +66,7 @@ type hub struct {
 	kept atomic.Int64 // bytes of all outboxes
 
 	mu       sync.RWMutex
+	live     *Limits // those that Reload can change; the others are in limits
 	devices  map[peercrypto.ID]*member
 	users    map[peercrypto.PublicKey][]*member
 	topics   map[peercrypto.Tag][]*member
@@ -78,7 +79,7 @@ type hub struct {
 
 func newHub(l *Limits) *hub {
 	return &hub{
-		limits:  l,
+		limits: l, live: l,
 		devices: make(map[peercrypto.ID]*member),
 		users:   make(map[peercrypto.PublicKey][]*member),
 		topics:  make(map[peercrypto.Tag][]*member),
@@ -118,7 +119,7 @@ func (h *hub) add(m *member, ready *wire.Ready, token string) *wire.Refused {
 	if old != nil && old.userKey == m.userKey {
 		others--
 	}
-	if others >= h.limits.DevicesPerUser {
+	if others >= h.live.DevicesPerUser {
 		return &wire.Refused{
 			Code: wire.CodeTooManyDevices, Message: "this user has too many devices connected",
 			RetryAfter: time.Minute.Milliseconds(),
@@ -230,14 +231,14 @@ func (h *hub) setTopics(m *member, c *conn, add, del []peercrypto.Tag, done []by
 	}
 	add, del = effective(m.tags, add, del)
 	grow := len(add) - len(del)
-	if len(m.tags)+grow > h.limits.Topics {
+	if len(m.tags)+grow > h.live.Topics {
 		return wire.CodeTooLarge, "too many topics for one session"
 	}
-	if h.held+grow > h.limits.TopicsTotal {
+	if h.held+grow > h.live.TopicsTotal {
 		return wire.CodeTooLarge, "the server holds as many topics as it can"
 	}
 	for _, tag := range add {
-		if len(h.topics[tag]) >= h.limits.TopicMembers {
+		if len(h.topics[tag]) >= h.live.TopicMembers {
 			return wire.CodeTooLarge, "too many sessions hold one of these topics"
 		}
 	}

@@ -156,13 +156,16 @@ func (s *Server) gauges() []prometheus.Collector {
 	fixed := func(name, help string, n int) prometheus.Collector {
 		return gauge(name, help, func() float64 { return float64(n) })
 	}
+	limit := func(name, help string, of func(*Limits) int) prometheus.Collector {
+		return gauge(name, help, func() float64 { return float64(of(&s.live.Load().limits)) })
+	}
 	l := s.cfg.Limits
 	return []prometheus.Collector{
 		gauge("sessions", "Authenticated sessions of this node.", func() float64 {
 			_, n := s.gate.counts()
 			return float64(n)
 		}),
-		fixed("sessions_limit", "Most sessions of this node.", l.Sessions),
+		limit("sessions_limit", "Most sessions of this node.", func(l *Limits) int { return l.Sessions }),
 		gauge("pending", "Connections that are not authenticated yet.", func() float64 {
 			n, _ := s.gate.counts()
 			return float64(n)
@@ -170,9 +173,9 @@ func (s *Server) gauges() []prometheus.Collector {
 		gauge("memory_bytes", "Memory of connections, their queues and buffers; a connection counts as 10 KiB.",
 			func() float64 { return float64(s.sockets.Budget.Used()) }),
 		gauge("memory_limit_bytes", "Most memory of connections.", func() float64 { return float64(s.sockets.Budget.Limit()) }),
-		fixed("pending_limit", "Most connections that are not authenticated yet.", l.Pending),
+		limit("pending_limit", "Most connections that are not authenticated yet.", func(l *Limits) int { return l.Pending }),
 		gauge("topics", "Tags held by sessions of this node.", func() float64 { return float64(s.hub.stats().held) }),
-		fixed("topics_limit", "Most tags held by sessions of this node.", l.TopicsTotal),
+		limit("topics_limit", "Most tags held by sessions of this node.", func(l *Limits) int { return l.TopicsTotal }),
 		gauge("parked", "Sessions without a connection that may come back, of the sessions.",
 			func() float64 { return float64(s.hub.stats().parked) }),
 		fixed("parked_limit", "Most sessions without a connection.", l.Parked),

@@ -240,7 +240,7 @@ func (ms *memories) of(m *member, token string) *memory {
 // memory of the device is used up.
 func (h *hub) recallLocked(m *member, old *member, token string) []peercrypto.Tag {
 	var tags []peercrypto.Tag
-	room := h.limits.TopicsTotal - h.held
+	room := h.live.TopicsTotal - h.held
 	switch rest := h.memories.of(m, token); {
 	case !m.resumable || token == "":
 	case old != nil && old.local() && old.isToken(token):
@@ -249,11 +249,11 @@ func (h *hub) recallLocked(m *member, old *member, token string) []peercrypto.Ta
 		tags = rest.tags
 	}
 	h.memories.drop(h.memories.byDevice[m.device])
-	if len(tags) > room || len(tags) > h.limits.Topics {
+	if len(tags) > room || len(tags) > h.live.Topics {
 		return nil
 	}
 	for _, tag := range tags {
-		if len(h.topics[tag]) >= h.limits.TopicMembers {
+		if len(h.topics[tag]) >= h.live.TopicMembers {
 			return nil
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/peersignal/peersignal/internal/signaling/ws"
 	"github.com/peersignal/peersignal/pkg/wire"
@@ -16,7 +17,7 @@ import (
 type Server struct {
 	cfg     Config
 	log     *slog.Logger
-	proxies []netip.Prefix
+	live    atomic.Pointer[live]
 	metrics *metrics
 	gate    gate
 	hub     *hub
@@ -57,9 +58,11 @@ func New(cfg Config) (*Server, error) {
 	s.gate.budget = s.sockets.Budget
 	s.hub = newHub(l)
 	s.hub.introductions = cfg.Introductions
-	if s.proxies, err = parsePrefixes(cfg.TrustedProxies); err != nil {
+	now, err := newLive(&s.cfg)
+	if err != nil {
 		return nil, err
 	}
+	s.live.Store(now)
 	if s.metrics, err = newMetrics(s); err != nil {
 		return nil, err
 	}
