@@ -50,8 +50,10 @@
 // is equal on both sides costs these bytes and nothing else. A group that the receiver does not share with the sender
 // is ignored without an answer. Flag 1 of an element asks for the receiver's element.
 //
-// The device with the lower id reconciles what differs, operations first: it sends RECON, and both answer each other
-// until no range is left. A side that gets the other's list of ids for a range knows what the other lacks, and asks
+// The device with the lower id reconciles what differs, operations first: it asks with RECON frames, of which 8 may be on the
+// way, and the other one goes into each as soon as its own control lane has room, in as many frames as that takes (package recon).
+// The round's salt is SHA-256 of the session's, "round" and its number as 8 bytes big-endian.
+// A side that gets the other's list of ids for a range knows what the other lacks, and asks
 // within the answer for what it lacks itself. When the exchange ends each side sends what it found lacking on the bulk
 // lane: oldest first, and entries of one moment in the order of their chains, so that the receiver can judge them as
 // they come. Then the lower device sends MARK on the bulk lane; the other answers, when it has processed everything

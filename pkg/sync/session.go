@@ -243,6 +243,9 @@ func (s *Session) writeControl(ctx context.Context) error {
 			if err := s.send(ctx, Control, f); err != nil {
 				return err
 			}
+			if len(s.out) == busyOut/2 {
+				poke(s.wake)
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -325,15 +325,14 @@ func (s *Session) foundEqual(ctx context.Context, gs *groupSession, position int
 	return s.askNames(ctx, gs.id)
 }
 
-// proceed does what waits for room: parked reconciliation and new entries.
+// proceed does what waits for room: reconciliation and new entries.
 func (s *Session) proceed(ctx context.Context) error {
 	if s.over() {
 		return ErrNotAdmitted
 	}
 	for _, gs := range s.loop.order {
-		if f := gs.round.parked; f != nil && s.jobs.len() < maxJobs {
-			gs.round.parked = nil
-			if err := s.reconcile(ctx, *f); err != nil {
+		if gs.round.more {
+			if err := s.advance(ctx, gs); err != nil {
 				return err
 			}
 		}

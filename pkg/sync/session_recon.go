@@ -2,6 +2,7 @@ package sync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,10 +12,12 @@ import (
 )
 
 const (
-	// maxSteps is how many RECON frames a side may send in a round; 20 are enough for any set that fits on a disk.
-	maxSteps   = 1_000
 	minBackoff = time.Second
 	maxBackoff = time.Minute
+	// busyOut is how many control frames may wait before a reconciliation does.
+	busyOut = 64
+	// stepsAtOnce is how many steps loop goes on with a reconciliation before it looks at something else.
+	stepsAtOnce = 16
 )
 
 type phase uint8
@@ -30,10 +33,12 @@ type round struct {
 	phase    phase
 	number   uint64
 	kind     entry.Kind
-	messages uint64 // RECON frames of the lower device: sent there, processed at the other
-	own      digest // of the scope when the round began, at the lower device
+	ex       *recon.Exchange // nil when idle or settling
+	more     bool            // ex can go on when there is room to send
+	asked    bool            // the last frame that was sent asked something
+	messages uint64          // RECON frames of the lower device: sent there, processed at the other
+	own      digest          // of the scope when the round began, at the lower device
 	remote   digest
-	parked   *reconFrame
 	mark     *markFrame // came before the RECON frames that it follows
 	// lacking is what the other side lacks. It is collected until the exchange ends, because the order in which ranges are settled is
 	// not the order in which chains can be judged.
@@ -73,66 +78,107 @@ func (x source) Refs(lo, hi recon.Ref, limit int) ([]recon.Ref, error) {
 // startRound reconciles a scope; own is this side of the group.
 func (s *Session) startRound(ctx context.Context, gs *groupSession, own element, kind entry.Kind) error {
 	gs.round = round{
-		phase: exchanging, number: gs.round.number + 1, kind: kind, messages: 1,
+		phase: exchanging, number: gs.round.number + 1, kind: kind,
 		own: own.of(kind), remote: gs.remote.of(kind),
 	}
-	scope := Scope{gs.id, kind}
-	var msg []byte
-	err := s.e.store.View(ctx, func(r Reader) error {
-		var err error
-		msg, err = s.loop.rec.Start(source{r, scope})
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("reconciling group %s: %w", gs.id.Short(), err)
-	}
-	s.tell(reconFrame{scope, gs.round.number, msg}.encode())
-	return nil
+	gs.round.ex = s.loop.rec.Round(gs.round.number).Ask()
+	return s.advance(ctx, gs)
 }
 
-// reconcile answers a RECON frame.
+// reconcile takes a RECON frame.
 func (s *Session) reconcile(ctx context.Context, f reconFrame) error {
 	gs := s.loop.groups[f.scope.Group]
 	if gs == nil {
 		return nil // not shared (any more)
 	}
-	if s.jobs.len() >= maxJobs {
-		if gs.round.parked != nil {
-			return fmt.Errorf("%w: two RECON frames at once", ErrProtocol)
-		}
-		gs.round.parked = &f
-		return nil
-	}
 	rd := &gs.round
 	if !s.lower && f.round > rd.number {
 		*rd = round{phase: exchanging, number: f.round, kind: f.scope.Kind}
+		rd.ex = s.loop.rec.Round(f.round).Answer()
 	}
 	if rd.phase != exchanging || f.round != rd.number || f.scope.Kind != rd.kind {
 		return nil // of a round that was given up
 	}
-	var res recon.Result
-	err := s.e.store.View(ctx, func(r Reader) error {
-		var err error
-		res, err = s.loop.rec.Step(source{r, f.scope}, f.ranges)
-		return err
-	})
-	if err != nil {
+	if rd.ex == nil { // MARK came first
+		rd.ex = s.loop.rec.Round(f.round).Answer()
+	}
+	if err := rd.ex.Receive(f.ranges); err != nil {
 		return fmt.Errorf("%w: reconciling group %s: %w", ErrProtocol, gs.id.Short(), err)
 	}
-	s.push(gs, res)
-	if s.lower {
-		return s.stepLower(gs, f, res)
+	return s.advance(ctx, gs)
+}
+
+// advance goes on with the reconciliation of a group as far as there is room to send; proceed calls it again for the rest.
+func (s *Session) advance(ctx context.Context, gs *groupSession) error {
+	rd := &gs.round
+	if rd.ex == nil {
+		return nil
 	}
-	return s.stepHigher(gs, f, res)
+	rd.more = true
+	for range stepsAtOnce {
+		if len(s.out) >= busyOut || s.jobs.len() >= maxJobs {
+			return nil // the writers wake loop
+		}
+		var step recon.Step
+		err := s.e.store.View(ctx, func(r Reader) error {
+			var err error
+			step, err = rd.ex.Next(source{r, Scope{gs.id, rd.kind}})
+			return err
+		})
+		if errors.Is(err, recon.ErrMessage) {
+			err = fmt.Errorf("%w: %w", ErrProtocol, err)
+		}
+		if err != nil {
+			return fmt.Errorf("reconciling group %s: %w", gs.id.Short(), err)
+		}
+		s.push(gs, step)
+		if step.Frame != nil {
+			s.tell(reconFrame{Scope{gs.id, rd.kind}, rd.number, step.Frame}.encode())
+		}
+		if step.Idle {
+			rd.more = false
+			return s.stepped(gs, step)
+		}
+	}
+	poke(s.wake)
+	return nil
+}
+
+// stepped ends the exchange if nothing is left to say: the lower device with MARK.
+func (s *Session) stepped(gs *groupSession, step recon.Step) error {
+	rd := &gs.round
+	if !s.lower {
+		rd.messages = rd.ex.Processed()
+		if !rd.asked {
+			s.flush(gs)
+		}
+		if rd.mark != nil {
+			return s.marked(*rd.mark)
+		}
+		return nil
+	}
+	if step.Over {
+		rd.phase, rd.ex = settling, nil
+		s.flush(gs)
+		s.jobs.add(job{group: gs.id, mark: &markFrame{scope: Scope{gs.id, rd.kind}, round: rd.number, messages: rd.messages}})
+	}
+	return nil
 }
 
 // maxSingles is how many single entries are collected before they are sent out of order.
 const maxSingles = 1 << 18
 
-func (s *Session) push(gs *groupSession, res recon.Result) {
+// push collects what a step found and remembers what it asked.
+func (s *Session) push(gs *groupSession, step recon.Step) {
 	rd := &gs.round
-	rd.lacking = append(rd.lacking, res.Send...)
-	for _, send := range res.Send {
+	if step.Frame != nil {
+		rd.asked = step.Open
+		if s.lower {
+			rd.messages++
+		}
+	}
+	rd.lacking = append(rd.lacking, step.Send...)
+	for _, send := range step.Send {
 		rd.singles += len(send.Only)
 	}
 	if rd.singles > maxSingles {
@@ -166,40 +212,6 @@ func (s *Session) flush(gs *groupSession) {
 	s.jobs.add(jobs...)
 }
 
-// stepLower goes on, or ends the exchange with MARK.
-func (s *Session) stepLower(gs *groupSession, f reconFrame, res recon.Result) error {
-	rd := &gs.round
-	if !res.Final {
-		if rd.messages++; rd.messages > maxSteps {
-			return fmt.Errorf("%w: a reconciliation does not end", ErrProtocol)
-		}
-		s.tell(reconFrame{f.scope, f.round, res.Reply}.encode())
-	}
-	if res.Final || !res.Open {
-		rd.phase = settling
-		s.flush(gs)
-		s.jobs.add(job{group: gs.id, mark: &markFrame{scope: f.scope, round: f.round, messages: rd.messages}})
-	}
-	return nil
-}
-
-func (s *Session) stepHigher(gs *groupSession, f reconFrame, res recon.Result) error {
-	rd := &gs.round
-	if rd.messages++; rd.messages > maxSteps {
-		return fmt.Errorf("%w: a reconciliation does not end", ErrProtocol)
-	}
-	if !res.Final {
-		s.tell(reconFrame{f.scope, f.round, res.Reply}.encode())
-	}
-	if res.Final || !res.Open {
-		s.flush(gs)
-	}
-	if rd.mark != nil {
-		return s.marked(*rd.mark)
-	}
-	return nil
-}
-
 // marked takes a MARK: everything before it on the bulk lane was processed.
 func (s *Session) marked(f markFrame) error {
 	gs := s.loop.groups[f.scope.Group]
@@ -219,7 +231,7 @@ func (s *Session) marked(f markFrame) error {
 		return nil
 	}
 	s.flush(gs)
-	rd.mark, rd.phase = nil, idle
+	rd.mark, rd.phase, rd.ex = nil, idle, nil
 	gs.live = true
 	s.jobs.add(job{group: gs.id, marked: &markFrame{scope: f.scope, round: f.round}})
 	poke(s.wake)

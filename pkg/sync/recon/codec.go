@@ -5,20 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 )
 
-// Bounds of a message.
 const (
-	// MaxMessage is the longest message that a side makes, in bytes.
-	MaxMessage = 48 << 10
-	// maxInput is the longest message that a side reads.
-	maxInput = 64 << 10
-	// maxIDs is how many ids a range may list. A side lists at most Leaf, but an answer to that may be based on more.
-	maxIDs = 1_024
-
-	fingerprintSize = 16
-	idSize          = 8
+	fingerprintSize = 4
+	idSize          = 4
+	// maxBound is the longest bound with its mode.
+	maxBound = 10 + 1 + 32
 )
 
 // ErrMessage is matched by every refusal of a message.
@@ -33,13 +26,16 @@ const (
 	need
 )
 
-type id [idSize]byte
+type (
+	id [idSize]byte
+	fp [fingerprintSize]byte
+)
 
 // A span is a decoded range [lo, hi).
 type span struct {
 	lo, hi Ref
 	mode   mode
-	fp     [fingerprintSize]byte
+	fp     fp
 	ids    []id
 }
 
@@ -71,55 +67,50 @@ func (d *decoder) take(n int) ([]byte, error) {
 	return b, nil
 }
 
-// bound reads the upper bound of the next range, which must be above the last one.
-func (d *decoder) bound() (Ref, error) {
+// bound reads the upper bound of the next range, which must be above the last one, and its mode.
+func (d *decoder) bound() (Ref, mode, error) {
 	step, err := d.uvarint()
 	if err != nil {
-		return Ref{}, err
+		return Ref{}, 0, err
 	}
-	if step == 0 {
+	b, err := d.take(1)
+	if err != nil {
+		return Ref{}, 0, err
+	}
+	m, n := mode(b[0]&3), int(b[0]>>2)
+	if step == 0 && n == 0 {
 		d.end = true
-		return End, nil
+		return End, m, nil
 	}
 	ref := Ref{Modified: d.prev.Modified + int64(step-1)}
-	if ref.Modified < d.prev.Modified || ref.Modified == math.MaxInt64 {
-		return Ref{}, invalid("bound out of range")
+	if step == 0 || ref.Modified < d.prev.Modified || ref.Modified == math.MaxInt64 {
+		return Ref{}, 0, invalid("bound out of range")
 	}
-	n, err := d.uvarint()
-	if err != nil {
-		return Ref{}, err
+	if n > len(ref.Hash) {
+		return Ref{}, 0, invalid("hash prefix of %d bytes", n)
 	}
-	if n > 32 {
-		return Ref{}, invalid("hash prefix of %d bytes", n)
-	}
-	b, err := d.take(int(n))
-	if err != nil {
-		return Ref{}, err
+	if b, err = d.take(n); err != nil {
+		return Ref{}, 0, err
 	}
 	copy(ref.Hash[:], b)
 	if ref.Compare(d.prev) <= 0 {
-		return Ref{}, invalid("bounds do not rise")
+		return Ref{}, 0, invalid("bounds do not rise")
 	}
-	return ref, nil
+	return ref, m, nil
 }
 
+// next reads a range.
 func (d *decoder) next() (span, error) {
 	if d.end {
 		return span{}, invalid("a range behind the end")
 	}
 	s := span{lo: d.prev}
 	var err error
-	if s.hi, err = d.bound(); err != nil {
+	if s.hi, s.mode, err = d.bound(); err != nil {
 		return s, err
 	}
 	d.prev = s.hi
-	m, err := d.take(1)
-	if err != nil {
-		return s, err
-	}
-	switch s.mode = mode(m[0]); s.mode {
-	case skip:
-		return s, nil
+	switch s.mode {
 	case fingerprint:
 		b, err := d.take(fingerprintSize)
 		copy(s.fp[:], b)
@@ -140,26 +131,8 @@ func (d *decoder) next() (span, error) {
 		for i := range s.ids {
 			copy(s.ids[i][:], b[i*idSize:])
 		}
-		return s, nil
 	}
-	return s, invalid("mode %d", m[0])
-}
-
-// decode reads a whole message.
-func decode(msg []byte) ([]span, error) {
-	if len(msg) > maxInput {
-		return nil, invalid("%d bytes", len(msg))
-	}
-	d := decoder{in: msg}
-	var spans []span
-	for len(d.in) > 0 {
-		s, err := d.next()
-		if err != nil {
-			return nil, err
-		}
-		spans = append(spans, s)
-	}
-	return spans, nil
+	return s, nil
 }
 
 // An encoder joins neighbouring SKIP ranges and leaves out the last one.
@@ -173,47 +146,50 @@ type encoder struct {
 
 func (e *encoder) size() int { return len(e.out) }
 
-func (e *encoder) skip(hi Ref) {
-	e.at, e.hasSkip = hi, true
+// frame puts the header in front.
+func (e *encoder) frame(answers uint64) []byte {
+	return append(binary.AppendUvarint(make([]byte, 0, len(e.out)+binary.MaxVarintLen64), answers), e.out...)
 }
 
-func (e *encoder) flushSkip() {
+func (e *encoder) skip(hi Ref) {
+	if hi != e.at {
+		e.at, e.hasSkip = hi, true
+	}
+}
+
+// begin writes the range [at, hi) but its content, and what was skipped before it.
+func (e *encoder) begin(hi Ref, m mode) {
 	if e.hasSkip && e.at != e.prev {
-		e.bound(e.at)
-		e.out = append(e.out, byte(skip))
+		e.bound(e.at, skip)
 	}
 	e.hasSkip = false
+	e.bound(hi, m)
+	e.open = e.open || m == fingerprint || m == ids
 }
 
-func (e *encoder) bound(hi Ref) {
+func (e *encoder) bound(hi Ref, m mode) {
 	if hi == End {
-		e.out = append(e.out, 0)
+		e.out = append(e.out, 0, byte(m))
 	} else {
 		e.out = binary.AppendUvarint(e.out, uint64(hi.Modified-e.prev.Modified)+1)
-		n := 32
+		n := len(hi.Hash)
 		for n > 0 && hi.Hash[n-1] == 0 {
 			n--
 		}
-		e.out = binary.AppendUvarint(e.out, uint64(n))
-		e.out = append(e.out, hi.Hash[:n]...)
+		e.out = append(append(e.out, byte(m)|byte(n)<<2), hi.Hash[:n]...)
 	}
 	e.prev, e.at = hi, hi
 }
 
-func (e *encoder) fingerprint(hi Ref, fp [fingerprintSize]byte) {
-	e.flushSkip()
-	e.bound(hi)
-	e.out = append(append(e.out, byte(fingerprint)), fp[:]...)
-	e.open = true
+func (e *encoder) fingerprint(hi Ref, f fp) {
+	e.begin(hi, fingerprint)
+	e.out = append(e.out, f[:]...)
 }
 
 func (e *encoder) list(hi Ref, m mode, list []id) {
-	e.flushSkip()
-	e.bound(hi)
-	e.out = binary.AppendUvarint(append(e.out, byte(m)), uint64(len(list)))
-	e.out = slices.Grow(e.out, len(list)*idSize)
+	e.begin(hi, m)
+	e.out = binary.AppendUvarint(e.out, uint64(len(list)))
 	for _, x := range list {
 		e.out = append(e.out, x[:]...)
 	}
-	e.open = e.open || m == ids
 }

@@ -4,20 +4,19 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"math"
 )
 
 // How ranges are cut. Both sides may use other values; these are a good compromise of trips and bytes.
 const (
-	// Branch is how many parts a range that differs is cut into.
+	// Branch is into how many parts a range that differs is cut at most.
 	Branch = 16
 	// Leaf is how many references are listed instead of being cut further.
-	Leaf = 64
+	Leaf = 32
+	// part is how many references the parts of a range hold at least that is cut for the last time.
+	part = 20
 	// lookThrough is how many own references a side compares with a list before it cuts its range instead.
 	lookThrough = 4 * Leaf
-	// tiny is how many references are listed where a fingerprint would be as long.
-	tiny = 2
 )
 
 // A Ref is an element of the sets, ordered by Modified, then by the bytes of Hash.
@@ -52,10 +51,11 @@ type Part struct {
 	Summary
 }
 
-// A Source is one snapshot of a set. Ranges are lo <= ref < hi.
+// A Source is one snapshot of a set. Ranges are lo <= ref < hi. An exchange takes a newer one at each step.
 type Source interface {
 	Summary(lo, hi Ref) (Summary, error)
-	// Split cuts a range into at most parts consecutive ranges of about equal counts; the last one ends at hi.
+	// Split cuts a range into at most parts consecutive ranges of about equal counts; the last one ends at hi. Bounds with
+	// few bytes of hash make short messages.
 	Split(lo, hi Ref, parts int) ([]Part, error)
 	// Refs returns at most limit elements, in order.
 	Refs(lo, hi Ref, limit int) ([]Ref, error)
@@ -68,27 +68,19 @@ type Send struct {
 	Only []Ref
 }
 
-// A Result is what a message leads to.
-type Result struct {
-	// Reply is what to send. It may be empty and must be sent also then, unless Final.
-	Reply []byte
-	// Final is set when the message asked nothing: it gets no reply.
-	Final bool
-	// Open is set when Reply asks something. If not, the exchange ends with it.
-	Open bool
-	// Send is what the other side lacks.
-	Send []Send
-	// Needs is how many elements the other side was asked for in Reply.
-	Needs int
-}
-
-// A Reconciler makes and answers messages. It keeps no state between them: each is answered by what it says and what the Source holds.
+// A Reconciler is what both sides have in common.
 type Reconciler struct {
 	// Salt is the same on both sides and new for each session.
 	Salt [32]byte
 }
 
-// Fingerprint is what both sides compare.
+// Round returns the reconciler of one round, with a salt of its own.
+func (r Reconciler) Round(number uint64) Reconciler {
+	b := append(r.Salt[:], "round"...)
+	return Reconciler{Salt: sha256.Sum256(binary.BigEndian.AppendUint64(b, number))}
+}
+
+// Fingerprint is what both sides compare of a whole set.
 func (r Reconciler) Fingerprint(s Summary) [16]byte {
 	var b [32 + 8 + 32]byte
 	copy(b[:], r.Salt[:])
@@ -98,71 +90,21 @@ func (r Reconciler) Fingerprint(s Summary) [16]byte {
 	return [16]byte(sum[:16])
 }
 
+// short is what is compared of a part.
+func (r Reconciler) short(s Summary) fp {
+	full := r.Fingerprint(s)
+	return fp(full[:])
+}
+
 func (r Reconciler) id(ref Ref) id {
 	var b [64]byte
 	copy(b[:], r.Salt[:])
 	copy(b[32:], ref.Hash[:])
 	sum := sha256.Sum256(b[:])
-	return id(sum[:idSize])
+	return id(sum[:])
 }
 
-func (r Reconciler) idsOf(refs []Ref) []id {
-	out := make([]id, len(refs))
-	for i, ref := range refs {
-		out[i] = r.id(ref)
-	}
-	return out
-}
-
-// Start makes the first message, which is always open.
-func (r Reconciler) Start(src Source) ([]byte, error) {
-	w := walk{Reconciler: r, src: src}
-	sum, err := src.Summary(Ref{}, End)
-	if err != nil {
-		return nil, fmt.Errorf("starting a reconciliation: %w", err)
-	}
-	if sum.Count <= Leaf {
-		err = w.list(Ref{}, End)
-	} else {
-		w.out.fingerprint(End, r.Fingerprint(sum))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("starting a reconciliation: %w", err)
-	}
-	return w.out.out, nil
-}
-
-// Step answers a message.
-func (r Reconciler) Step(src Source, msg []byte) (Result, error) {
-	spans, err := decode(msg)
-	if err != nil {
-		return Result{}, err
-	}
-	w := walk{Reconciler: r, src: src}
-	asked, full := false, false
-	for _, s := range spans {
-		open := s.mode == fingerprint || s.mode == ids
-		asked = asked || open
-		switch {
-		case full && s.mode == need:
-			err = w.serve(s)
-		case full:
-		case open && w.out.size() > MaxMessage-reserve:
-			full, err = true, w.rest(s.lo)
-		default:
-			err = w.answer(s)
-		}
-		if err != nil {
-			return Result{}, fmt.Errorf("reconciling: %w", err)
-		}
-	}
-	return Result{Reply: w.out.out, Final: !asked, Open: w.out.open, Send: w.send, Needs: w.needs}, nil
-}
-
-// reserve is room for the answer to one range and the rest: a list of maxIDs, or Branch parts.
-const reserve = maxIDs*idSize + 1<<10
-
-// A walk answers one message.
+// A walk goes into ranges and writes what there is to say about them.
 type walk struct {
 	Reconciler
 	src   Source
@@ -171,97 +113,53 @@ type walk struct {
 	needs int
 }
 
-func (w *walk) answer(s span) error {
-	switch s.mode {
-	case fingerprint:
-		return w.compare(s)
-	case ids:
-		return w.match(s)
-	case need:
-		w.out.skip(s.hi)
-		return w.serve(s)
+// differ goes into a range that is not the same on both sides.
+func (w *walk) differ(lo, hi Ref, count int64) error {
+	if count > Leaf {
+		return w.split(lo, hi, count)
 	}
-	w.out.skip(s.hi)
-	return nil
-}
-
-// rest asks about everything from lo on at once, when the answer has no room for details.
-func (w *walk) rest(lo Ref) error {
-	sum, err := w.src.Summary(lo, End)
-	if err != nil {
-		return err
-	}
-	w.out.fingerprint(End, w.Fingerprint(sum))
-	return nil
-}
-
-func (w *walk) compare(s span) error {
-	sum, err := w.src.Summary(s.lo, s.hi)
-	if err != nil {
-		return err
-	}
-	switch {
-	case w.Fingerprint(sum) == s.fp:
-		w.out.skip(s.hi)
-		return nil
-	case sum.Count <= Leaf:
-		return w.list(s.lo, s.hi)
-	}
-	return w.split(s.lo, s.hi)
-}
-
-func (w *walk) list(lo, hi Ref) error {
 	refs, err := w.src.Refs(lo, hi, maxIDs)
 	if err != nil {
 		return err
 	}
-	w.out.list(hi, ids, w.idsOf(refs))
+	list := make([]id, len(refs))
+	for i, ref := range refs {
+		list[i] = w.id(ref)
+	}
+	w.out.list(hi, ids, list)
 	return nil
 }
 
-// split asks about parts of a range.
-func (w *walk) split(lo, hi Ref) error {
-	parts, err := w.src.Split(lo, hi, Branch)
+func (w *walk) split(lo, hi Ref, count int64) error {
+	parts, err := w.src.Split(lo, hi, int(min(Branch, (count+part-1)/part)))
 	if err != nil {
 		return err
 	}
-	for i, p := range parts {
-		end, sum := hi, p.Summary
-		if i < len(parts)-1 {
-			if end, err = w.shorten(lo, p.End); err != nil {
-				return err
-			}
-		}
-		if sum.Count <= tiny {
-			err = w.list(lo, end)
-		} else {
-			w.out.fingerprint(end, w.Fingerprint(sum))
-		}
-		if err != nil {
-			return err
-		}
-		lo = end
+	for _, p := range parts {
+		w.out.fingerprint(p.End, w.short(p.Summary))
 	}
 	return nil
 }
 
-// shorten returns the shortest bound in (lo, end] with no element between it and end.
-func (w *walk) shorten(lo, end Ref) (Ref, error) {
-	for _, n := range []int{0, 8} {
-		short := Ref{Modified: end.Modified}
-		copy(short.Hash[:n], end.Hash[:n])
-		if short.Compare(lo) <= 0 {
-			continue
-		}
-		between, err := w.src.Refs(short, end, 1)
+func (w *walk) answer(s span) error {
+	switch s.mode {
+	case fingerprint:
+		sum, err := w.src.Summary(s.lo, s.hi)
 		if err != nil {
-			return end, err
+			return err
 		}
-		if len(between) == 0 {
-			return short, nil
+		if w.short(sum) != s.fp {
+			return w.differ(s.lo, s.hi, sum.Count)
+		}
+	case ids:
+		return w.match(s)
+	case need:
+		if err := w.serve(s); err != nil {
+			return err
 		}
 	}
-	return end, nil
+	w.out.skip(s.hi)
+	return nil
 }
 
 // match compares the other side's list of a range with the own elements.
@@ -276,7 +174,11 @@ func (w *walk) match(s span) error {
 		return err
 	}
 	if len(refs) > lookThrough {
-		return w.split(s.lo, s.hi)
+		sum, err := w.src.Summary(s.lo, s.hi)
+		if err != nil {
+			return err
+		}
+		return w.split(s.lo, s.hi, sum.Count)
 	}
 	theirs := make(map[id]bool, len(s.ids))
 	for _, x := range s.ids {
@@ -290,11 +192,15 @@ func (w *walk) match(s span) error {
 			only = append(only, ref)
 		}
 	}
+	w.give(s, only)
+	w.ask(s, theirs)
+	return nil
+}
+
+func (w *walk) give(s span, only []Ref) {
 	if len(only) > 0 {
 		w.send = append(w.send, Send{Lo: s.lo, Hi: s.hi, Only: only})
 	}
-	w.ask(s, theirs)
-	return nil
 }
 
 // ask writes which of the listed ids are lacking here, in the order of the list.
@@ -316,10 +222,7 @@ func (w *walk) ask(s span, lacking map[id]bool) {
 
 // serve finds what the other side asked for. What is gone since it was listed is left out: the next comparison tells.
 func (w *walk) serve(s span) error {
-	if len(s.ids) == 0 {
-		return nil
-	}
-	refs, err := w.src.Refs(s.lo, s.hi, maxIDs)
+	refs, err := w.src.Refs(s.lo, s.hi, 2*maxIDs)
 	if err != nil {
 		return err
 	}
@@ -333,8 +236,6 @@ func (w *walk) serve(s span) error {
 			only = append(only, ref)
 		}
 	}
-	if len(only) > 0 {
-		w.send = append(w.send, Send{Lo: s.lo, Hi: s.hi, Only: only})
-	}
+	w.give(s, only)
 	return nil
 }

@@ -40,11 +40,13 @@ func (s set) Split(lo, hi recon.Ref, parts int) ([]recon.Part, error) {
 	in := s.cut(lo, hi)
 	size := max(1, (len(in)+parts-1)/parts)
 	var out []recon.Part
+	var last recon.Ref
 	for chunk := range slices.Chunk(in, size) {
 		out = append(out, recon.Part{})
 		if n := len(out); n > 1 {
-			out[n-2].End = chunk[0]
+			out[n-2].End = between(last, chunk[0])
 		}
+		last = chunk[len(chunk)-1]
 	}
 	if len(out) == 0 {
 		out = append(out, recon.Part{})
@@ -55,6 +57,15 @@ func (s set) Split(lo, hi recon.Ref, parts int) ([]recon.Part, error) {
 		lo = out[i].End
 	}
 	return out, nil
+}
+
+// between is the shortest bound between neighbours.
+func between(a, b recon.Ref) recon.Ref {
+	r := recon.Ref{Modified: b.Modified}
+	for i := 0; r.Compare(a) <= 0; i++ {
+		r.Hash[i] = b.Hash[i]
+	}
+	return r
 }
 
 func (s set) Refs(lo, hi recon.Ref, limit int) ([]recon.Ref, error) {
@@ -75,45 +86,75 @@ func sorted(refs []recon.Ref) set {
 
 type cost struct {
 	messages, bytes int
+	trips           int // how many frames wait for one another
+}
+
+// An end is one side of a test.
+type end struct {
+	*recon.Exchange
+	set  set
+	got  []recon.Ref // what the other side sent
+	over bool
+}
+
+// turn lets a side go on until it is idle and returns its frames.
+func (e *end) turn(t testing.TB, other *end) (frames [][]byte) {
+	t.Helper()
+	for steps := 0; ; steps++ {
+		step, err := e.Next(e.set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(step.Frame) > recon.MaxMessage {
+			t.Fatalf("a frame of %d bytes", len(step.Frame))
+		}
+		for _, s := range step.Send {
+			refs := s.Only
+			if refs == nil {
+				refs = e.set.cut(s.Lo, s.Hi)
+			}
+			other.got = append(other.got, refs...)
+		}
+		if step.Frame != nil {
+			frames = append(frames, step.Frame)
+		}
+		e.over = step.Over
+		if step.Idle && step.Frame == nil {
+			return frames
+		}
+		if steps > 10_000 {
+			t.Fatal("it does not end")
+		}
+	}
 }
 
 // exchange lets two sides converge and returns what each got.
 func exchange(t testing.TB, a, b set) (toA, toB []recon.Ref, c cost) {
 	t.Helper()
-	rec := recon.Reconciler{Salt: sha256.Sum256([]byte("salt"))}
-	msg, err := rec.Start(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sides := []set{b, a}
-	got := [2][]recon.Ref{}
-	for turn := 0; ; turn++ {
-		if turn > 200 {
+	rec := recon.Reconciler{Salt: sha256.Sum256([]byte("salt"))}.Round(7)
+	asks, answers := &end{Exchange: rec.Ask(), set: a}, &end{Exchange: rec.Answer(), set: b}
+	sides := []*end{asks, answers}
+	for turn := 0; !asks.over || turn%2 == 1; turn++ {
+		if turn > 2_000 {
 			t.Fatal("it does not end")
 		}
-		if len(msg) > recon.MaxMessage+1024 {
-			t.Fatalf("a message of %d bytes", len(msg))
-		}
-		c.messages++
-		c.bytes += len(msg)
-		side := sides[turn%2]
-		res, err := rec.Step(side, msg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, s := range res.Send {
-			refs := s.Only
-			if refs == nil {
-				refs = side.cut(s.Lo, s.Hi)
+		me, other := sides[turn%2], sides[1-turn%2]
+		frames := me.turn(t, other)
+		for _, frame := range frames {
+			c.messages++
+			c.bytes += len(frame)
+			if asks.over && turn%2 == 1 {
+				continue // the last acknowledgements are for nobody
 			}
-			got[turn%2] = append(got[turn%2], refs...)
+			if err := other.Receive(frame); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if res.Final {
-			break
+		if len(frames) > 0 {
+			c.trips = (turn + 2) / 2
 		}
-		msg = res.Reply
 	}
-	return got[0], got[1], c
+	return asks.got, answers.got, c
 }
 
 func checkConverged(t *testing.T, a, b set) cost {
@@ -169,13 +210,13 @@ func spread(n int) set {
 
 func TestCost(t *testing.T) {
 	all := spread(20_000)
-	if c := checkConverged(t, all, all); c.messages != 2 || c.bytes > 64 {
+	if c := checkConverged(t, all, all); c.messages != 2 || c.bytes > 200 {
 		t.Errorf("equal sets cost %+v", c)
 	}
 	if c := checkConverged(t, nil, all); c.messages != 2 || c.bytes > 64 {
 		t.Errorf("an empty side costs %+v", c)
 	}
-	if c := checkConverged(t, all, nil); c.messages > 3 || c.bytes > 64 {
+	if c := checkConverged(t, all, nil); c.messages > 4 || c.bytes > 400 {
 		t.Errorf("an empty other side costs %+v", c)
 	}
 	rng := rand.New(rand.NewPCG(7, 7))
@@ -186,12 +227,12 @@ func TestCost(t *testing.T) {
 	}
 	c := checkConverged(t, lacking, all)
 	t.Logf("10 of 20,000 at random places: %+v", c)
-	if c.bytes > 12<<10 || c.messages > 8 {
+	if c.bytes > 4<<10 || c.trips > 3 {
 		t.Errorf("10 of 20,000 cost %+v", c)
 	}
 	c = checkConverged(t, all[:len(all)-10], all)
 	t.Logf("the newest 10 of 20,000: %+v", c)
-	if c.bytes > 3<<10 {
+	if c.bytes > 600 || c.trips > 3 {
 		t.Errorf("the newest 10 cost %+v", c)
 	}
 }
@@ -210,59 +251,161 @@ func TestManyDifferencesStayWithinMessages(t *testing.T) {
 	t.Logf("two thirds of 60,000 each: %+v", checkConverged(t, a, b))
 }
 
+// A frame that can't be read is refused, by either side and at the latest when it is gone into.
 func TestRefusesMalformed(t *testing.T) {
 	rec := recon.Reconciler{}
 	for name, msg := range map[string][]byte{
-		"cut bound":      {1},
-		"long prefix":    {1, 33},
-		"no mode":        {0},
-		"unknown mode":   {0, 9},
-		"cut fp":         {0, 1, 2, 3},
-		"cut list":       {0, 2, 3, 1, 2},
-		"huge list":      {0, 2, 0xff, 0xff, 0xff, 0x7f},
-		"behind the end": {0, 0, 0, 0},
-		"not rising":     {1, 0, 0},
-		"long integer":   {0x81, 0x00, 0, 0},
-		"too long":       make([]byte, 70<<10),
+		"nothing":          {},
+		"cut bound":        {0, 1},
+		"long prefix":      {0, 1, 33 << 2},
+		"no mode":          {0, 0},
+		"a mode of no end": {0, 0, 1 << 2},
+		"cut fp":           {0, 0, 1, 2, 3},
+		"cut list":         {0, 0, 2, 3, 1, 2},
+		"huge list":        {0, 0, 2, 0xff, 0xff, 0xff, 0x7f},
+		"behind the end":   {0, 0, 0, 0, 0},
+		"not rising":       {0, 1, 0},
+		"long integer":     {0, 0x81, 0x00, 0, 0},
+		"too long":         make([]byte, 70<<10),
+		"answers nothing":  {9, 0, 0},
 	} {
-		if _, err := rec.Step(spread(10), msg); !errors.Is(err, recon.ErrMessage) {
-			t.Errorf("%s: %v", name, err)
+		for side, x := range map[string]*recon.Exchange{"asking": rec.Ask(), "answering": rec.Answer()} {
+			if _, err := x.Next(spread(100)); err != nil {
+				t.Fatal(err)
+			}
+			err := x.Receive(msg)
+			if err == nil {
+				_, err = x.Next(spread(10))
+			}
+			if !errors.Is(err, recon.ErrMessage) {
+				t.Errorf("the %s side took a frame with %s: %v", side, name, err)
+			}
 		}
 	}
 }
 
+// Who sends more than may be on the way, or answers nobody's question, is refused.
+func TestWindow(t *testing.T) {
+	rec := recon.Reconciler{}
+	frame := (&end{Exchange: rec.Ask(), set: spread(1000)}).turn(t, &end{})[0]
+	x := rec.Answer()
+	for range recon.Window {
+		if err := x.Receive(frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := x.Receive(frame); !errors.Is(err, recon.ErrMessage) {
+		t.Errorf("a frame too many: %v", err)
+	}
+	if err := rec.Ask().Receive(frame); !errors.Is(err, recon.ErrMessage) {
+		t.Errorf("an answer to nothing: %v", err)
+	}
+}
+
+// A side that says for ever that all is different, in whatever ranges, is refused in the end, and each step is bounded until then.
+func TestLiarComesToAnEnd(t *testing.T) {
+	rec := recon.Reconciler{}
+	x, mine := rec.Ask(), spread(5_000)
+	frames, bytes := 0, 0
+	for {
+		step, err := x.Next(mine)
+		if errors.Is(err, recon.ErrMessage) {
+			break
+		}
+		if err != nil || step.Over || len(step.Frame) > recon.MaxMessage {
+			t.Fatalf("%d bytes, over %v, %v", len(step.Frame), step.Over, err)
+		}
+		if step.Frame == nil {
+			continue
+		}
+		if bytes += len(step.Frame); frames > 10_000 {
+			t.Fatal("it does not end")
+		}
+		frames++
+		if err := x.Receive([]byte{1, 0, 1, 1, 2, 3, 4}); err != nil { // a wrong fingerprint of everything
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d frames, %d bytes", frames, bytes)
+}
+
+// Garbage of any shape gives an error or a bounded answer that the other side can read, and the same one each time.
 func FuzzStep(f *testing.F) {
 	rec := recon.Reconciler{}
 	small, big := spread(50), spread(3_000)
 	for _, s := range []set{nil, small, big} {
-		msg, _ := rec.Start(s)
-		f.Add(msg)
-		res, err := rec.Step(big, msg)
-		if err != nil {
-			f.Fatal(err)
+		a, b := &end{Exchange: rec.Ask(), set: s}, &end{Exchange: rec.Answer(), set: big[:2_900]}
+		for turn, me, other := 0, a, b; turn < 4; turn, me, other = turn+1, other, me {
+			for _, frame := range me.turn(f, other) {
+				f.Add(frame)
+				if err := other.Receive(frame); err != nil {
+					f.Fatal(err)
+				}
+			}
 		}
-		f.Add(res.Reply)
-		res, _ = rec.Step(big[:2_900], res.Reply)
-		f.Add(res.Reply)
 	}
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		for _, s := range []set{nil, small, big} {
-			res, err := rec.Step(s, msg)
-			if err != nil {
-				continue
-			}
-			if len(res.Reply) > recon.MaxMessage+1024 || (res.Final && res.Open) {
-				t.Fatalf("reply of %d bytes, final %v, open %v", len(res.Reply), res.Final, res.Open)
-			}
-			if _, err := rec.Step(s, res.Reply); err != nil {
-				t.Fatalf("the reply can't be read: %v", err)
-			}
-			again, err := rec.Step(s, msg)
-			if err != nil || !bytes.Equal(again.Reply, res.Reply) {
+			a, errA := answerAll(t, rec, s, msg)
+			b, errB := answerAll(t, rec, s, msg)
+			if !bytes.Equal(a, b) || (errA == nil) != (errB == nil) {
 				t.Fatal("another answer to the same message")
+			}
+			asks := rec.Ask()
+			if _, err := asks.Next(s); err != nil {
+				t.Fatal(err)
+			}
+			err := asks.Receive(msg)
+			for i := 0; err == nil && i < 100; i++ {
+				var step recon.Step
+				if step, err = asks.Next(s); step.Idle {
+					break
+				}
+			}
+			if err != nil && !errors.Is(err, recon.ErrMessage) {
+				t.Fatal(err)
 			}
 		}
 	})
+}
+
+// answerAll returns all frames that one leads to, read back.
+func answerAll(t *testing.T, rec recon.Reconciler, s set, msg []byte) (all []byte, err error) {
+	x, reads := rec.Answer(), rec.Ask()
+	if _, err := reads.Next(spread(100)); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Receive(msg); err != nil {
+		return nil, err
+	}
+	for {
+		step, err := x.Next(s)
+		if err != nil {
+			if !errors.Is(err, recon.ErrMessage) {
+				t.Fatal(err)
+			}
+			return all, err
+		}
+		if len(step.Frame) > recon.MaxMessage {
+			t.Fatalf("a frame of %d bytes", len(step.Frame))
+		}
+		all = append(all, step.Frame...)
+		if step.Frame != nil {
+			if err := reads.Receive(step.Frame); err != nil {
+				t.Fatalf("the answer can't be read: %v", err)
+			}
+			for idle := false; !idle; {
+				read, err := reads.Next(spread(100))
+				if err != nil {
+					t.Fatalf("the answer can't be read: %v", err)
+				}
+				idle = read.Idle
+			}
+		}
+		if step.Idle {
+			return all, nil
+		}
+	}
 }
 
 func BenchmarkRecon(b *testing.B) {
