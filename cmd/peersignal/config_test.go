@@ -336,3 +336,63 @@ ice-servers:
 		t.Errorf("loading what is printed: %v", err)
 	}
 }
+
+// Whatever limits clients is a setting, and has the default that it says.
+func TestEveryLimitIsASetting(t *testing.T) {
+	s, err := settingsOf(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notYet := map[string]bool{"BusQueueBytes": true, "BusPendingSignals": true} // there is no bus to configure
+	limits := reflect.ValueOf(s.limits)
+	for i := range limits.NumField() {
+		if name := limits.Type().Field(i).Name; limits.Field(i).IsZero() && !notYet[name] {
+			t.Errorf("signaling.Limits.%s is no setting", name)
+		}
+	}
+	relay := reflect.ValueOf(s.relay)
+	for _, name := range []string{
+		"AllocationsPerSession", "AllocationsPerUser", "AllocationsTotal", "BytesPerSecond", "BytesPerDay", "MaxTCPConns",
+		"UnauthenticatedPerSecond", "TTL",
+	} {
+		if relay.FieldByName(name).IsZero() {
+			t.Errorf("turn.Config.%s is no setting", name)
+		}
+	}
+}
+
+// The file for an environment has every variable, and its lines mean nothing
+// until somebody changes them.
+func TestConfigEnv(t *testing.T) {
+	out, err := run(t, "config", "env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range eachKey {
+		if k.hasVariable() != strings.Contains(out, "\n#"+k.variable()+"=") {
+			t.Errorf("%s is missing, or there", k.name)
+		}
+	}
+	for line := range strings.Lines(out) {
+		if line != "\n" && !strings.HasPrefix(line, "#") {
+			t.Errorf("%q is no comment", line)
+		}
+		if name, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "#"), "="); ok && value != "" &&
+			strings.HasPrefix(name, envPrefix) {
+			t.Setenv(name, value)
+		}
+	}
+	got, err := settingsOf(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := *got
+	for k := range eachKey {
+		if k.hasVariable() {
+			t.Setenv(k.variable(), "")
+		}
+	}
+	if defaults, err := settingsOf(t); err != nil || !reflect.DeepEqual(defaults, &want) {
+		t.Errorf("the defaults as variables are others: %v", err)
+	}
+}

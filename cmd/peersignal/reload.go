@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/peersignal/peersignal/internal/admin"
+	"github.com/peersignal/peersignal/internal/signaling"
 	"github.com/peersignal/peersignal/internal/turn"
 )
 
@@ -19,7 +20,7 @@ import (
 var live = []string{
 	"allow-origin", "trusted-proxy", "drain-window", "drain-timeout", "admin-token", "turn-allow-peer", "turn-deny-peer",
 	"turn-secrets", "ice-*", "twilio-*", "cloudflare-*", "turn-rest-*", "turn-endpoint-*", "log-level",
-	"max-*", "messages-per-10s", "offers-*", "send-queue-bytes", "auth-timeout", "ping-*", "write-timeout",
+	"max-sessions*", "max-devices-per-user", "max-pending*", "max-topic*", "messages-per-10s", "offers-*",
 }
 
 func (k key) isLive() bool {
@@ -89,8 +90,15 @@ func (a *app) pinned(k key, s *settings) bool {
 	return false
 }
 
-// apply gives the parts their new settings. What can fail is first.
+// apply gives the parts their new settings. What can fail was checked before.
 func (a *app) apply(s *settings, changed []key) error {
+	if _, err := a.blocks.Reload(); err != nil {
+		return err
+	}
+	err := a.signaling.Reload(signaling.Live{AllowedOrigins: s.origins, TrustedProxies: s.proxies, Limits: s.limits})
+	if err != nil {
+		return err
+	}
 	if anyOf(changed, "ice-", "twilio-", "cloudflare-", "turn-rest-", "turn-endpoint-") {
 		chain, err := newChain(s, a.embedded, a.log.With("part", "ice"))
 		if err != nil {
@@ -105,9 +113,6 @@ func (a *app) apply(s *settings, changed []key) error {
 		if err != nil {
 			return err
 		}
-	}
-	if _, err := a.blocks.Reload(); err != nil {
-		return err
 	}
 	a.iceRequired.Store(s.iceRequired)
 	a.adminToken.Store(&s.adminToken)

@@ -118,7 +118,7 @@ func (r *reader) acme() acmeSettings {
 }
 
 func (r *reader) limits() signaling.Limits {
-	return signaling.Limits{
+	l := signaling.Limits{
 		Sessions: r.integer("max-sessions", 0), SessionsPerAddress: r.integer("max-sessions-per-address", -1),
 		DevicesPerUser: r.integer("max-devices-per-user", 0),
 		Pending:        r.integer("max-pending", 0), PendingPerAddress: r.integer("max-pending-per-address", -1),
@@ -128,7 +128,14 @@ func (r *reader) limits() signaling.Limits {
 		ConcurrentOffers: r.integer("offers-at-once", 0), SendQueueBytes: r.integer("send-queue-bytes", 0),
 		AuthTimeout: r.duration("auth-timeout"), PingInterval: r.duration("ping-interval"),
 		PingTimeout: r.duration("ping-timeout"), WriteTimeout: r.duration("write-timeout"),
+		MemoryBytes:  int64(r.integer("memory-bytes", 0)),
+		ResumeWindow: r.duration("resume-window"), Parked: r.integer("max-parked", 0), ResumeBytes: r.integer("resume-bytes", 0),
+		RememberTime: r.duration("remember-time"), RememberedTopics: r.integer("max-remembered-topics", 0),
 	}
+	if !r.boolean("resume") {
+		l.ResumeWindow, l.RememberTime = -1, -1
+	}
+	return l
 }
 
 func (r *reader) operators(s *settings) {

@@ -106,6 +106,15 @@ var sections = []section{
 		{"offers-per-minute", number, 20, "most offers from one device to another in a minute"},
 		{"offers-at-once", number, 4, "most offers from one device to another that wait for an answer"},
 		{"send-queue-bytes", number, 256 << 10, "most bytes that wait for one session"},
+		{"memory-bytes", number, 1 << 30, "most memory of connections, their buffers and queues"},
+	}},
+	{"Sessions that outlive their connection", []key{
+		{"resume", boolean, true, "keep a session whose connection broke, for its client to come back"},
+		{"resume-window", duration, 15 * time.Second, "how long it is kept as it was"},
+		{"max-parked", number, 10_000, "most sessions that are kept"},
+		{"resume-bytes", number, 64 << 20, "most bytes that are kept for clients to acknowledge or to fetch"},
+		{"remember-time", duration, 5 * time.Minute, "how long its topics are kept after that"},
+		{"max-remembered-topics", number, 1_000_000, "most topics that are kept"},
 	}},
 	{"Timeouts", []key{
 		{"auth-timeout", duration, wire.AuthTimeout, "how long a client has to authenticate"},

@@ -62,6 +62,7 @@ type metrics struct {
 
 	// What every relayed signal counts, looked up before.
 	signals  map[wire.Kind]prometheus.Counter
+	acks     prometheus.Counter
 	resultOf map[wire.Code]prometheus.Counter
 }
 
@@ -124,6 +125,7 @@ func newMetrics(s *Server) (*metrics, error) {
 	for _, kind := range []wire.Kind{wire.KindOffer, wire.KindAnswer, wire.KindCandidate} {
 		m.signals[kind] = m.messages.WithLabelValues(string(kind))
 	}
+	m.acks = m.messages.WithLabelValues("ack")
 	for _, code := range []wire.Code{wire.CodeDelivered, wire.CodeOffline, wire.CodeNotAllowed} {
 		m.resultOf[code] = m.results.WithLabelValues(string(code))
 	}
@@ -172,7 +174,7 @@ func (s *Server) gauges() []prometheus.Collector {
 		}),
 		gauge("memory_bytes", "Memory of connections, their queues and buffers; a connection counts as 10 KiB.",
 			func() float64 { return float64(s.sockets.Budget.Used()) }),
-		gauge("memory_limit_bytes", "Most memory of connections.", func() float64 { return float64(s.sockets.Budget.Limit()) }),
+		gauge("memory_bytes_limit", "Most memory of connections.", func() float64 { return float64(s.sockets.Budget.Limit()) }),
 		limit("pending_limit", "Most connections that are not authenticated yet.", func(l *Limits) int { return l.Pending }),
 		gauge("topics", "Tags held by sessions of this node.", func() float64 { return float64(s.hub.stats().held) }),
 		limit("topics_limit", "Most tags held by sessions of this node.", func(l *Limits) int { return l.TopicsTotal }),
