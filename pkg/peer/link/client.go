@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,9 +67,17 @@ type session struct {
 	heard  atomic.Int64  // when the server last answered a ping, in unix nanoseconds; first when it was ready
 	pong   func()        // called then; set before run
 
+	got      atomic.Uint64 // counted frames; set before run, then by the reader
+	unacked  int           // bytes of signals since the last acknowledgement; of the reader
+	ackTimer *time.Timer
+	ended    chan struct{} // closed when the reader has ended
+
 	mu      sync.Mutex
 	nextID  uint64
 	pending map[uint64]chan wire.Message // Result or ICE; capacity 1
+	notice  *wire.Notice                 // that the server is about to stop
+	leave   *time.Timer                  // ends the session then
+	leaveAt time.Time
 }
 
 // login is what a session shows to the server.
@@ -78,6 +87,9 @@ type login struct {
 	client *http.Client
 	now    func() time.Time
 	probe  time.Duration
+	token  string // of the session to go on with, or ""
+	got    uint64 // counted frames of it
+	nextID uint64 // request ids that have been used
 }
 
 // openSession dials and authenticates. The session ends with ctx at the latest;
@@ -105,8 +117,10 @@ func openSession(ctx context.Context, name, wsURL string, l login) (*session, er
 		ws: ws, name: name, out: make(chan []byte, maxQueued),
 		local: local, probe: make(chan struct{}, 1), within: l.probe,
 		limit:   rate.NewLimiter(sendRate, sendBurst),
-		pending: make(map[uint64]chan wire.Message),
+		pending: make(map[uint64]chan wire.Message), nextID: l.nextID, ended: make(chan struct{}),
 	}
+	s.ackTimer = time.AfterFunc(time.Hour, s.ack)
+	s.ackTimer.Stop()
 	ws.SetReadLimit(wire.MaxFrame)
 	if s.ready, err = s.authenticate(loginCtx, l); err != nil {
 		_ = ws.CloseNow()
@@ -134,9 +148,15 @@ func (s *session) authenticate(ctx context.Context, l login) (*wire.Ready, error
 		DeviceID: l.cert.DeviceID, DeviceKey: l.cert.DeviceKey, UserID: l.cert.UserID, UserKey: l.cert.UserKey,
 		Time: l.now().UnixMilli(), Caps: []string{wire.CapRV1},
 	}
+	if slices.Contains(hello.Caps, wire.CapResume) {
+		body.Caps = append(body.Caps, wire.CapResume)
+	}
 	auth, err := wire.SignAuth(body, l.device, l.cert)
 	if err != nil {
 		return nil, err
+	}
+	if len(body.Caps) > 1 && l.token != "" {
+		auth.Resume, auth.Got = l.token, l.got
 	}
 	frame, err := wire.Encode(auth)
 	if err != nil {
@@ -193,11 +213,14 @@ func (s *session) run(handle func(wire.Message)) error {
 		}
 		if !s.resolve(m) {
 			handle(m)
+			s.count(m)
 		}
 	}
 	s.cancel(err)
+	close(s.ended)
 	wg.Wait()
-	return context.Cause(s.ctx)
+	s.ackTimer.Stop()
+	return s.moved(context.Cause(s.ctx))
 }
 
 // write is the one writer. It closes the WebSocket when the session ends, which
@@ -208,6 +231,7 @@ func (s *session) write() {
 		select {
 		case frame := <-s.out:
 			if err := s.limit.Wait(s.ctx); err != nil {
+				s.part()
 				return
 			}
 			ctx, cancel := context.WithTimeout(s.ctx, writeTimeout)
@@ -218,7 +242,7 @@ func (s *session) write() {
 				return
 			}
 		case <-s.ctx.Done():
-			s.bye()
+			s.part()
 			return
 		}
 	}
@@ -338,14 +362,28 @@ func resultError(m wire.Message) error {
 	return &RefusedError{Code: r.Code, Message: r.Message, RetryAfter: time.Duration(r.RetryAfter) * time.Millisecond}
 }
 
-// bye says goodbye, so that others see at once that this device has left. It is
-// of the writer.
-func (s *session) bye() {
+// part ends the session at the server, if it is over, so that others see at once
+// that this device has left; else it may go on over another connection. It is of
+// the writer. A session that is followed by another one takes what the server has
+// for it yet.
+func (s *session) part() {
+	cause := context.Cause(s.ctx)
+	if !said(cause) {
+		return
+	}
 	frame, err := wire.Encode(&wire.Bye{})
 	if err != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = s.ws.Write(ctx, websocket.MessageText, frame)
+	if s.ws.Write(ctx, websocket.MessageText, frame) != nil || errors.Is(cause, ErrClosed) {
+		return
+	}
+	timer := time.NewTimer(leaveTimeout)
+	defer timer.Stop()
+	select {
+	case <-s.ended:
+	case <-timer.C:
+	}
 }

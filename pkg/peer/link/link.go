@@ -37,7 +37,9 @@ type Link struct {
 	mu       sync.Mutex
 	ctx      context.Context // of Run; nil before, ended after
 	cert     peercrypto.DeviceCert
-	session  *session // nil while there is none
+	session  *session      // nil while there is none
+	last     *session      // the one before that
+	upped    chan struct{} // closed and replaced when there is a session
 	server   serverState
 	ice      iceState
 	topics   map[peercrypto.Tag]Topic
@@ -49,6 +51,8 @@ type Link struct {
 	early    earlyCandidates
 	arrivals uint64 // counts offers as they arrive
 	wg       sync.WaitGroup
+
+	before continuity // of the session with the server
 }
 
 // serverState is what Status says about the server.
@@ -101,7 +105,7 @@ func New(cfg Config) (*Link, error) {
 		peers: newPresence(), topics: make(map[peercrypto.Tag]Topic),
 		attempts: make(map[peercrypto.ID]*attempt), conns: make(map[peercrypto.ID]*Conn),
 		byConn: make(map[peercrypto.ID]*attempt), early: newEarlyCandidates(),
-		server: serverState{name: name},
+		server: serverState{name: name}, upped: make(chan struct{}),
 	}, nil
 }
 

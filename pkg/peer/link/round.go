@@ -92,15 +92,11 @@ func (l *Link) sendDescription(ctx context.Context, r *round, conn peercrypto.ID
 	if err != nil {
 		return err
 	}
-	s := l.currentSession()
-	if s == nil {
-		return fmt.Errorf("sending %s: %w", kind, ErrServerDown)
-	}
 	env := wire.NewEnvelope(nil, sealed)
 	if kind == wire.KindOffer {
 		env = wire.NewEnvelope(&r.eph, sealed)
 	}
-	_, err = s.call(ctx, func(id uint64) wire.Message {
+	err = l.deliver(ctx, func(id uint64) wire.Message {
 		return &wire.Signal{Kind: kind, ID: id, To: to.DeviceID, Via: r.via, Conn: conn, Env: env}
 	})
 	if err != nil {

@@ -139,6 +139,9 @@ func (l *Link) retryDelay(err error, failures int) (least, wait time.Duration) {
 			return 0, -1
 		}
 		least = notice.retryAfter
+		if notice.code == wire.CodeDraining && failures == 0 {
+			most = 0 // the server has chosen a time for each of its sessions
+		}
 	default:
 		if status := websocket.CloseStatus(err); status >= 4000 {
 			again, after := wire.CloseCode(status).Reconnect()
@@ -175,12 +178,15 @@ func (l *Link) connect(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s, err := openSession(ctx, name, wsURL, login{
+		show := login{
 			device: l.cfg.Identity.Device, cert: cert, client: l.client, now: l.cfg.Now, probe: l.cfg.timing.probe,
-		})
+			nextID: l.before.nextID,
+		}
+		show.token, show.got = l.before.resumeFor(name, l.cfg.Now())
+		s, err := openSession(ctx, name, wsURL, show)
 		var refused *RefusedError
 		if errors.As(err, &refused) && refused.Code == wire.CodeUseName {
-			if name, wsURL, err = aliasOf(wsURL, refused.name); err != nil {
+			if name, wsURL, err = aliasOf(wsURL, refused.name, strings.HasSuffix(l.cfg.Server, insecureQuery)); err != nil {
 				return err
 			}
 			continue
@@ -191,20 +197,6 @@ func (l *Link) connect(ctx context.Context) error {
 		return l.serveSession(s, cert)
 	}
 	return fmt.Errorf("connecting to %s: %w: each name of the server names another one", name, ErrRefused)
-}
-
-// aliasOf gives name and URL for a canonical name that a server told, over the
-// same kind of connection: a TLS server cannot send its client to an open one.
-func aliasOf(wsURL, told string) (name, url string, err error) {
-	if strings.HasPrefix(wsURL, "wss://") {
-		name, url, err = wire.CanonicalServer("wss://" + told)
-	} else {
-		name, url, err = wire.CanonicalServer("ws://" + told)
-	}
-	if err != nil {
-		return "", "", fmt.Errorf("following the server's canonical name: %w", err)
-	}
-	return name, url, nil
 }
 
 // currentCert returns a certificate with at least half of its life ahead.
@@ -238,9 +230,10 @@ func (l *Link) serveSession(s *session, cert peercrypto.DeviceCert) error {
 	renew := time.AfterFunc(time.UnixMilli(cert.Expires).Sub(l.cfg.Now())-l.cfg.CertLife/4, func() { s.cancel(errRenew) })
 	defer renew.Stop()
 	var wg sync.WaitGroup
-	wg.Go(func() { l.publishTopics(s) })
+	wg.Go(func() { l.publishTopics(s, &l.before) })
 	err := s.run(func(m wire.Message) { l.onMessage(s, m) })
 	wg.Wait()
+	l.before.end(s)
 	return err
 }
 
@@ -257,15 +250,22 @@ func (l *Link) up(s *session) {
 		clear(l.topics)
 		l.order = nil
 	}
+	l.before.begin(s)
 	l.session = s
 	l.server = serverState{
 		name: s.name, session: s.ready.Session.String(), addr: s.ready.You.Addr,
-		since: l.cfg.Now(), lastError: l.server.lastError,
+		since: l.cfg.Now(), lastError: l.server.lastError, published: len(l.before.held),
 	}
 	l.ice = newICEState(s.ready.ICE, s.ready.ICEExpires)
-	l.wakeAllLocked()
 	l.queue.push(ServerUp{Name: s.name, Session: l.server.session})
-	l.cfg.Logger.Info("signaling session is up", "server", s.name)
+	if s.ready.Resumed {
+		l.restoreLocked(l.before.peers)
+	}
+	l.before.peers = presence{}
+	l.wakeAllLocked()
+	close(l.upped)
+	l.upped = make(chan struct{})
+	l.cfg.Logger.Info("signaling session is up", "server", s.name, "resumed", s.ready.Resumed)
 }
 
 // down forgets the session and who was seen there.
@@ -273,7 +273,8 @@ func (l *Link) down(err error, retry time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.session != nil {
-		l.session = nil
+		l.last, l.session = l.session, nil
+		l.before.peers = l.peers
 		l.server.since = l.cfg.Now()
 		l.server.session, l.server.published = "", 0
 	}
@@ -305,6 +306,10 @@ func (l *Link) onMessage(s *session, m wire.Message) {
 		l.ice = newICEState(m.Servers, m.Expires)
 		l.mu.Unlock()
 	case *wire.Notice:
+		if m.Code == wire.CodeDraining {
+			s.leaveLater(m)
+			return
+		}
 		s.cancel(&noticeError{m.Code, m.Message, time.Duration(m.RetryAfter) * time.Millisecond})
 	default:
 		l.refused.add("message out of place")
@@ -313,10 +318,9 @@ func (l *Link) onMessage(s *session, m wire.Message) {
 
 // publishTopics sends the difference between the topics that should be held and
 // those that the session has, whenever they change.
-func (l *Link) publishTopics(s *session) {
-	held := make(map[peercrypto.Tag]struct{})
+func (l *Link) publishTopics(s *session, c *continuity) {
 	for {
-		add, del := l.topicsDiff(held)
+		add, del := l.topicsDiff(c)
 		if len(add)+len(del) == 0 {
 			select {
 			case <-l.changed:
@@ -326,33 +330,28 @@ func (l *Link) publishTopics(s *session) {
 			}
 		}
 		_, err := s.call(s.ctx, func(id uint64) wire.Message { return &wire.Topics{ID: id, Add: add, Del: del} })
-		if err != nil {
-			if s.ctx.Err() != nil {
-				return
-			}
-			l.noteTopicsError(err)
-			wait := topicsRetry
-			var refused *RefusedError
-			if errors.As(err, &refused) {
-				wait = max(wait, min(refused.RetryAfter, time.Minute))
-				if !refused.Code.Retry() {
-					wait = time.Minute
-				}
-			}
-			if !l.pause(s.ctx, wait) {
-				return
-			}
+		c.changed(add, del, err)
+		if err == nil {
+			l.mu.Lock()
+			l.server.published = len(c.held)
+			l.mu.Unlock()
 			continue
 		}
-		for _, t := range del {
-			delete(held, t)
+		if s.ctx.Err() != nil {
+			return
 		}
-		for _, t := range add {
-			held[t] = struct{}{}
+		l.noteTopicsError(err)
+		wait := topicsRetry
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			wait = max(wait, min(refused.RetryAfter, time.Minute))
+			if !refused.Code.Retry() {
+				wait = time.Minute
+			}
 		}
-		l.mu.Lock()
-		l.server.published = len(held)
-		l.mu.Unlock()
+		if !l.pause(s.ctx, wait) {
+			return
+		}
 	}
 }
 
@@ -376,16 +375,18 @@ func (l *Link) noteTopicsError(err error) {
 
 // topicsDiff returns the next part of what has to change. Removals come first,
 // so that the server's limit holds in between.
-func (l *Link) topicsDiff(held map[peercrypto.Tag]struct{}) (add, del []peercrypto.Tag) {
+func (l *Link) topicsDiff(c *continuity) (add, del []peercrypto.Tag) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for tag := range held {
-		if _, wanted := l.topics[tag]; !wanted && len(del) < topicsChunk {
-			del = append(del, tag)
+	for _, set := range []map[peercrypto.Tag]struct{}{c.held, c.unsure} {
+		for tag := range set {
+			if _, wanted := l.topics[tag]; !wanted && len(del) < topicsChunk {
+				del = append(del, tag)
+			}
 		}
 	}
 	for _, tag := range l.order {
-		if _, has := held[tag]; !has && len(add) < topicsChunk {
+		if _, has := c.held[tag]; !has && len(add) < topicsChunk {
 			add = append(add, tag)
 		}
 	}

@@ -220,7 +220,7 @@ func TestRetryDelay(t *testing.T) {
 		"protocol":         {close(wire.CloseProtocol), 0, -1, -1},
 		"rate":             {close(wire.CloseRate), 0, 10 * time.Second, 11 * time.Second},
 		"notice replaced":  {&noticeError{code: wire.CodeReplaced}, 0, -1, -1},
-		"notice draining":  {&noticeError{code: wire.CodeDraining, retryAfter: 3 * time.Second}, 0, 3 * time.Second, 4 * time.Second},
+		"notice draining":  {&noticeError{code: wire.CodeDraining, retryAfter: 3 * time.Second}, 0, 3 * time.Second, 3 * time.Second},
 		"refused full":     {fmt.Errorf("x: %w", &RefusedError{Code: wire.CodeServerFull, RetryAfter: 5 * time.Second}), 0, 5 * time.Second, 6 * time.Second},
 		"refused for good": {&RefusedError{Code: wire.CodeUnknownName}, 0, 30 * time.Second, 90 * time.Second},
 		"absurd":           {&RefusedError{Code: wire.CodeServerFull, RetryAfter: math.MaxInt64}, 0, time.Hour, time.Hour + time.Second},
