@@ -98,7 +98,7 @@ type Limits struct {
 	TopicsTotal  int // tags of all sessions of this node; 4,000,000
 	TopicMembers int // sessions that hold one tag, in the cluster; 4,096
 
-	// ResumeWindow is how long a session is parked whose connection ended; 20 s,
+	// ResumeWindow is how long a session is parked whose connection ended; 15 s,
 	// negative: not at all. It is over PingTimeout after the last sign of life in
 	// any case.
 	ResumeWindow time.Duration
@@ -126,6 +126,10 @@ const (
 	busAckTimeout   = 5 * time.Second
 	drainSpread     = 5 * time.Second
 	closeTimeout    = 2 * time.Second
+
+	// lateResults is the period of ws.Late for results that say delivered: they
+	// travel with the next frame, or wait one to two periods.
+	lateResults = 25 * time.Millisecond
 
 	connBytes = 10 << 10 // what a connection counts as on the memory budget
 )
@@ -174,7 +178,7 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.Topics, wire.MaxTopics)
 	setDefault(&l.TopicsTotal, 4_000_000)
 	setDefault(&l.TopicMembers, 4096)
-	setDefault(&l.ResumeWindow, 20*time.Second)
+	setDefault(&l.ResumeWindow, 15*time.Second)
 	setDefault(&l.Parked, 10_000)
 	setDefault(&l.ResumeBytes, 64<<20)
 	setDefault(&l.RememberTime, 5*time.Minute)

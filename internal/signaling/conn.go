@@ -21,11 +21,11 @@ type transport interface {
 	Finish()
 	SetLimit(bytes int)
 	// Send writes at once when nothing waits, Reply when all that was read is
-	// handled, the others queue.
+	// handled or even later, the others queue.
 	Send(message []byte) error
 	SendFramed(framed []byte) error
 	SendBelow(message []byte, most int) bool
-	Reply(message []byte)
+	Reply(message []byte, late bool)
 	FlushReplies()
 	Queue(message []byte) error
 	QueueBelow(message []byte, most int) bool

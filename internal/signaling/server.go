@@ -53,7 +53,7 @@ func New(cfg Config) (*Server, error) {
 	s.keeper = newKeeper(s)
 	s.sockets = ws.Options{
 		QueueBytes: l.SendQueueBytes, WriteTimeout: l.WriteTimeout, CloseTimeout: closeTimeout,
-		Budget: ws.NewBudget(l.MemoryBytes),
+		Budget: ws.NewBudget(l.MemoryBytes), Late: ws.NewLate(lateResults),
 	}
 	s.gate.budget = s.sockets.Budget
 	s.hub = newHub(l)

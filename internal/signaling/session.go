@@ -72,6 +72,10 @@ func (c *conn) Message(text []byte) (goOn bool) {
 		c.server.relay(c, m, &sig, now)
 		return true
 	}
+	if n, ok := wire.ScanAck(text); ok && allowed && c.server.hub.ack(m, n) {
+		c.metrics.acks.Inc()
+		return true
+	}
 	aside(func() { goOn = c.server.message(c, m, text, allowed, wait) })
 	return goOn
 }
@@ -192,7 +196,7 @@ func (s *Server) relay(c *conn, m *member, sig *wire.SignalRef, now time.Time) {
 	if counted := s.metrics.resultOf[r.code]; counted != nil {
 		counted.Inc()
 		var buf [96]byte
-		c.transport.Reply(wire.AppendResult(buf[:0], sig.ID, r.code))
+		c.transport.Reply(wire.AppendResult(buf[:0], sig.ID, r.code), r.code == wire.CodeDelivered)
 		return
 	}
 	switch r.code {

@@ -133,6 +133,26 @@ func TestAppendResult(t *testing.T) {
 	}
 }
 
+func TestScanAck(t *testing.T) {
+	for _, n := range []uint64{1, 10, wire.MaxID} {
+		frame, err := wire.Encode(&wire.Ack{N: n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := wire.ScanAck(frame); got != n || !ok {
+			t.Errorf("%s: got %d, %v", frame, got, ok)
+		}
+	}
+	for _, bad := range []string{
+		"", `{"type":"ack","n":}`, `{"type":"ack","n":0}`, `{"type":"ack","n":01}`, `{"type":"ack","n":1}}`, `{"type":"ack","n":1`,
+		`{"type":"ack","n":9007199254740992}`, `{"type":"ack","n":1,"n":2}`, `{"type":"ack","n":1.0}`,
+	} {
+		if _, ok := wire.ScanAck([]byte(bad)); ok {
+			t.Errorf("%s was scanned", bad)
+		}
+	}
+}
+
 // TestAlphabet puts every byte at every place of a ciphertext: only base64url is scanned.
 func TestAlphabet(t *testing.T) {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

@@ -270,6 +270,18 @@ func (s *scanner) envelope(r *SignalRef) bool {
 	}
 }
 
+// ScanAck reads an Ack that is spelled as Encode does. False means that
+// DecodeFromClient has to decide what it is.
+func ScanAck(frame []byte) (n uint64, ok bool) {
+	rest, ok := bytes.CutPrefix(frame, []byte(`{"type":"ack","n":`))
+	if !ok {
+		return 0, false
+	}
+	s := scanner{text: rest}
+	n, ok = s.number()
+	return n, ok && string(rest[s.pos:]) == "}"
+}
+
 // AppendResult appends the frame of a Result without message, of a valid id and
 // code.
 func AppendResult(dst []byte, id uint64, code Code) []byte {

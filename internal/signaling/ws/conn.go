@@ -32,6 +32,7 @@ type Options struct {
 	WriteTimeout time.Duration // for what was waiting to be taken by the socket
 	CloseTimeout time.Duration // from Shut to the end
 	Budget       *Budget       // nil: no limit in all
+	Late         *Late         // nil: nothing is late
 }
 
 // Errors of writing.
@@ -82,6 +83,11 @@ type Conn struct {
 	peerEnd   int           // the peer's close code, once it has closed
 	flushed   chan struct{} // made with end; closed when flush has written it or given up
 
+	late      []byte // frames that go out with the next one, see Late
+	lateSince uint32
+	lateNoted bool
+	lateShard uint8 // static
+
 	// Arguments and results of tryWrite.
 	out    []byte
 	outN   int
@@ -98,6 +104,9 @@ func newConn(nc net.Conn, read []byte, h Handler, o *Options) *Conn {
 	c := &Conn{nc: nc, h: h, o: o, raw: pollable(nc)}
 	c.readFn, c.writeFn = c.readable, c.tryWrite
 	c.limit = 1 << 16
+	if o.Late != nil {
+		c.lateShard = uint8(o.Late.next.Add(1) % lateShards)
+	}
 	if len(read) > 0 {
 		c.buf, c.end_ = read, len(read)
 	}
@@ -153,7 +162,7 @@ func (c *Conn) dropLocked() {
 			counts += len(m.message)
 		}
 	}
-	c.queue, c.wire = nil, nil
+	c.queue, c.wire, c.late = nil, nil, nil
 	c.queued -= counts
 	c.o.Budget.Give(all)
 }

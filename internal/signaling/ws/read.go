@@ -21,6 +21,7 @@ type reader struct {
 	charged     int // bytes of the two on the budget
 
 	replies []byte // frames to write when all that was read has been handled
+	prompt  bool   // they must not be late
 
 	skip    uint64 // bytes of a frame that nobody wants
 	over    bool   // nothing more can be read
@@ -219,6 +220,7 @@ func (c *Conn) frame(h frameHeader, payload []byte) error {
 	}
 	switch h.op {
 	case opPing:
+		c.prompt = true
 		c.reply(opPong, payload)
 	case opPong:
 	case opBinary:
@@ -273,8 +275,12 @@ func (c *Conn) closed(payload []byte) error {
 }
 
 // Reply sends a message with the other replies once all that was read has been
-// handled. It is for the Handler, while Message runs. The caller keeps payload.
-func (c *Conn) Reply(payload []byte) { c.reply(opText, payload) }
+// handled, or later still, see Late. It is for the Handler, while Message runs.
+// The caller keeps payload.
+func (c *Conn) Reply(payload []byte, late bool) {
+	c.prompt = c.prompt || !late
+	c.reply(opText, payload)
+}
 
 func (c *Conn) reply(op opcode, payload []byte) {
 	if c.replies == nil {
@@ -288,17 +294,22 @@ func (c *Conn) reply(op opcode, payload []byte) {
 
 // FlushReplies writes the replies now, for a Handler that is about to Shut.
 func (c *Conn) FlushReplies() {
+	c.prompt = true
 	if c.replies != nil {
 		c.flushReplies()
 	}
 }
 
 func (c *Conn) flushReplies() {
-	c.sendWire(c.replies)
+	if c.prompt {
+		c.sendWire(c.replies)
+	} else {
+		c.sendLate(c.replies)
+	}
 	if cap(c.replies) == lentBytes {
 		lent.Put((*[lentBytes]byte)(c.replies[:lentBytes]))
 	}
-	c.replies = nil
+	c.replies, c.prompt = nil, false
 }
 
 // discard reads until the peer closes or the deadline of Shut has passed.

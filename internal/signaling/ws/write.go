@@ -93,6 +93,12 @@ func (c *Conn) admitLocked(n int) error {
 // unlockAfterWrite tries to write frames, keeps what the socket does not take,
 // and releases the lock.
 func (c *Conn) unlockAfterWrite(frames []byte) error {
+	if len(c.late) > 0 {
+		b := batches.Get().(*[batchBytes]byte)
+		defer batches.Put(b)
+		frames = append(append(b[:0], c.late...), frames...)
+		c.late = c.late[:0]
+	}
 	n, err := c.tryLocked(frames)
 	if err != nil {
 		c.failLocked()
@@ -313,6 +319,7 @@ func (c *Conn) batchLocked(buf []byte) (b batch) {
 	} else {
 		b.wire = buf
 	}
+	b.wire, c.late = append(b.wire, c.late...), c.late[:0]
 	if len(c.wire) > 0 {
 		b.waited, b.held = b.waited+len(c.wire), b.held+len(c.wire)
 		b.wire, c.wire = append(b.wire, c.wire...), nil
