@@ -30,6 +30,7 @@ const (
 // environment variables have the same names.
 var fileKeys = []string{
 	"api", "name", "server", "ice-transport", "allow-loopback", "passphrase-file", "log-level", "log-format",
+	"file-quota", "file-upload-rate", "file-peer-upload-rate", "file-download-rate",
 }
 
 // settings are the merged configuration of one run.
@@ -42,6 +43,7 @@ type settings struct {
 	passphraseFile string
 	logLevel       slog.Level
 	logFormat      string
+	files          fileSettings
 }
 
 func commonFlags(f *pflag.FlagSet) {
@@ -82,6 +84,9 @@ func load(cmd *cobra.Command) (settings, error) {
 	s.allowLoopback = v.GetBool("allow-loopback")
 	s.passphraseFile = v.GetString("passphrase-file")
 	s.logFormat = v.GetString("log-format")
+	if err := s.files.parse(v); err != nil {
+		return s, err
+	}
 	return s, s.parse(v)
 }
 

@@ -38,6 +38,7 @@ peerd down. Without a server it works offline.`,
 	f.String("passphrase-file", "", "file whose first line is the passphrase")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "text", "text or json")
+	fileFlags(f)
 	return cmd
 }
 
@@ -103,10 +104,16 @@ func (a *app) identity(log *slog.Logger) (peercrypto.Identity, error) {
 func (a *app) serve(ctx context.Context, id peercrypto.Identity, store groupsync.Store, log *slog.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	kept, err := a.openFiles()
+	if err != nil {
+		return storeHint(err, a.cfg.data)
+	}
+	defer func() { _ = kept.Close() }() // what it could not flush is verified at the next start
 	// The peer outlives ctx, so that the API can finish what it serves.
 	p, err := peer.Open(context.WithoutCancel(ctx), peer.Config{
 		Identity: id, Store: store, Server: a.cfg.server, Name: a.cfg.name, Auto: true,
 		ICETransport: a.cfg.iceTransport, AllowLoopback: a.cfg.allowLoopback, Logger: log,
+		Files: kept, FileLimits: a.cfg.files.limits,
 	})
 	if err != nil {
 		return storeHint(err, a.cfg.data)

@@ -10,6 +10,7 @@ import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/files"
 )
 
 // A meaning is how the API tells one of the library's errors.
@@ -25,6 +26,14 @@ var meanings = []meaning{
 	{peer.ErrOtherServer, api.CodeOtherServer, "Restart the daemon with the invitation's server: peerd up --server URL."},
 	{peer.ErrAmbiguous, api.CodeAmbiguous, "Use the id; `peerd group ls` shows it."},
 	{peer.ErrImport, api.CodeInvalid, ""},
+	{peer.ErrNoFiles, api.CodeConflict, ""},
+	{peer.ErrFileRemote, api.CodeConflict, "Fetch it: peerd file get."},
+	{files.ErrNotFound, api.CodeNotFound, "`peerd file status` shows what is on this device."},
+	{files.ErrRef, api.CodeInvalid, "`peerd file list --json` shows references."},
+	{files.ErrTooLarge, api.CodeTooLarge, ""},
+	{files.ErrQuota, api.CodeStoreFull, "`peerd file forget` makes room; --file-quota of `peerd up` is the limit."},
+	{files.ErrNoSpace, api.CodeStoreFull, "Make room on the disk and repeat; what was fetched stays."},
+	{files.ErrContent, api.CodeConflict, "Whoever wrote the document or the reference has to correct it."},
 	{peer.ErrClosed, api.CodeShuttingDown, ""},
 	{groupsync.ErrStoreFull, api.CodeStoreFull, "Make room on the disk and repeat; what was acknowledged is safe."},
 	{groupsync.ErrStoreReadOnly, api.CodeStoreFailed, "Check the permissions of the data folder and whether its disk is mounted read-only."},

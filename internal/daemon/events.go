@@ -94,6 +94,9 @@ func groupEventJSON(ev peer.Event) api.Event {
 		return api.Event{Kind: "join-failed", Group: string(ev.Group), Error: ev.Reason, Final: ev.Final}
 	case peer.JoinRequested:
 		return api.Event{Kind: "join-requested", Group: string(ev.Request.Group), User: string(ev.Request.UserID), Name: ev.Request.Name}
+	case peer.FileProgress:
+		f := fileJSON(ev.File)
+		return api.Event{Kind: "file-progress", Group: f.Group, Error: f.Error, Have: f.Have, Want: f.Size, Final: f.Complete || f.Error != "", File: f.File}
 	case peer.Alarm:
 		return api.Event{Kind: "alarm", Group: string(ev.Group), Text: ev.Text}
 	}

@@ -312,6 +312,7 @@ type Event struct {
 	Have        int64     `json:"have,omitempty"`
 	Want        int64     `json:"want,omitempty"`
 	Fingerprint string    `json:"fingerprint,omitempty"`
+	File        string    `json:"file,omitempty"` // id
 	Document    *Document `json:"document,omitempty"`
 }
 

@@ -1,0 +1,36 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// Upload sends body as it is with PUT and decodes the answer into out.
+func (c *Client) Upload(ctx context.Context, path string, body io.Reader, out any) error {
+	answer, err := c.send(ctx, http.MethodPut, path, body)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Close() }()
+	if err := json.NewDecoder(answer).Decode(out); err != nil {
+		return fmt.Errorf("reading peerd's answer: %w", err)
+	}
+	return nil
+}
+
+// Download copies the answer of a GET to w as it is. An answer that ends early
+// is an error.
+func (c *Client) Download(ctx context.Context, path string, w io.Writer) error {
+	answer, err := c.send(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Close() }()
+	if _, err := io.Copy(w, answer); err != nil {
+		return fmt.Errorf("reading peerd's answer: %w", err)
+	}
+	return nil
+}
