@@ -6,6 +6,7 @@ import (
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/fold"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // check returns why the decoded entry is unsound, or "". Its bytes are known to
@@ -84,13 +85,25 @@ func (o Add) check(e *Entry) string {
 		return "the role is unknown"
 	case (o.Invite == nil) != (o.Claim == nil):
 		return "an invitation without a claim, or a claim without"
+	case len(o.Keys) > MaxKeyEvents:
+		return "there are more than 64 key events"
+	}
+	if reason := eventsFault(o.Keys, o.UserID); reason != "" {
+		return reason
+	}
+	line, err := o.Line()
+	switch {
+	case err != nil:
+		return err.Error()
+	case line.Ended():
+		return "the user has no key"
 	case o.Claim == nil:
 		return ""
 	}
 	c := o.Claim
 	switch {
 	case c.Group != e.Group || c.UserID != o.UserID || c.Role != o.Role,
-		c.UserKey != o.User.Key || c.Genesis != o.User.Hash():
+		c.UserKey != line.Key() || c.Genesis != o.User.Hash():
 		return "the claim is for something else"
 	}
 	return c.fault()
@@ -167,7 +180,33 @@ func (o Adopt) check(*Entry) string { return frontierFault(o.Entries) }
 
 func (Delete) check(*Entry) string { return "" }
 
-func (Rekey) check(*Entry) string { return "a rekey is not evaluated yet" }
+func (o Rekey) check(e *Entry) string {
+	switch {
+	case e.Seq != 0:
+		return "a rekey is not the first of its chain"
+	case len(o.Events) == 0 || len(o.Events) > MaxKeyEvents:
+		return "the key events are not 1 to 64"
+	case o.Events[len(o.Events)-1].Op != keys.Rotate:
+		return "the last key event sets no key"
+	}
+	if reason := eventsFault(o.Events, e.Signer); reason != "" {
+		return reason
+	}
+	return frontierFault(o.Frontier)
+}
+
+// eventsFault checks the shape of key events, not what they follow.
+func eventsFault(events []keys.Event, user peercrypto.ID) string {
+	for _, e := range events {
+		if err := e.Check(); err != nil {
+			return err.Error()
+		}
+		if e.UserID != user {
+			return "a key event is another user's"
+		}
+	}
+	return ""
+}
 
 // CheckName tells whether a group may have that name: 1 to [MaxName] bytes of
 // UTF-8 without control characters.

@@ -35,9 +35,6 @@ type peek struct {
 	Auth struct {
 		V jsontext.Value `json:"v"`
 	} `json:"auth"`
-	Op struct {
-		Kind string `json:"kind"`
-	} `json:"op"`
 }
 
 // checked says that the text went through the strict reader before.
@@ -90,7 +87,7 @@ func newer(raw []byte) bool {
 	if json.Unmarshal(raw, &p) != nil {
 		return false
 	}
-	return p.Auth.V != nil && (string(p.Auth.V) != "2" || p.Op.Kind == KindRekey)
+	return p.Auth.V != nil && string(p.Auth.V) != "2"
 }
 
 // entry copies what needs no second look.
@@ -130,9 +127,6 @@ func (e *Entry) decodeParts(w *wire) ([]byte, error) {
 	}
 	if json.Unmarshal(w.Op, &kind) != nil {
 		return nil, Unsound("the operation is not an object with a kind")
-	}
-	if kind.Kind == KindRekey && w.Auth.V != nil {
-		return nil, ErrUnknownVersion
 	}
 	c, ok := codecs[kind.Kind]
 	if !ok {

@@ -129,7 +129,7 @@ func newCodec[T Op]() codec {
 	}
 }
 
-// codecs has every kind but rekey, which this release does not read.
+// codecs has every kind.
 var codecs = map[string]codec{
 	KindCreate:     newCodec[Create](),
 	KindAdd:        newCodec[Add](),
@@ -145,5 +145,6 @@ var codecs = map[string]codec{
 	KindMerge:      newCodec[Merge](),
 	KindCheckpoint: newCodec[Checkpoint](),
 	KindAdopt:      newCodec[Adopt](),
+	KindRekey:      newCodec[Rekey](),
 	KindDelete:     newCodec[Delete](),
 }

@@ -20,6 +20,8 @@ const (
 	MaxReason   = 256               // bytes of the reason of a removal
 	MaxUses     = 1000              // of an invitation
 	MaxInvite   = 30 * 24 * 3600_000
+
+	MaxKeyEvents = 64 // of a rekey or an add
 )
 
 // Errors that callers branch on.

@@ -8,6 +8,7 @@ import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 	"github.com/peersignal/peersignal/pkg/sync/fold"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // The fixture: everything is derived from seeds that count up.
@@ -36,6 +37,7 @@ var (
 	joiner       = signingKey(0x20)
 	secret       = [32]byte(seed(0x40))
 	inviteKey    = peercrypto.InviteSigningKey(secret)
+	rotated      = signingKey(0xc0)
 	ownerBody    = peercrypto.UserGenesis{V: 1, Created: start - 2000, Key: owner.Public()}
 	recoveryHash = hashOf(0x60)
 	joinerBody   = peercrypto.UserGenesis{V: 1, Created: start - 1000, Key: joiner.Public(), Recovery: &recoveryHash}
@@ -68,7 +70,7 @@ func makeClaim(t testing.TB, create *entry.Entry) entry.Claim {
 	return c
 }
 
-// someOps has an operation of each kind but create and rekey.
+// someOps has an operation of each kind but create.
 func someOps(t testing.TB, create *entry.Entry) map[string]entry.Op {
 	claim := makeClaim(t, create)
 	invite := hashOf(0x80)
@@ -92,7 +94,19 @@ func someOps(t testing.TB, create *entry.Entry) map[string]entry.Op {
 		"checkpoint":  entry.Checkpoint{Frontier: frontier},
 		"adopt":       entry.Adopt{Entries: frontier},
 		"delete":      entry.Delete{},
+		"add rotated": entry.Add{UserID: joinerBody.ID(), User: joinerBody, Role: entry.Read, Keys: []keys.Event{rotation(t, joiner, joinerBody, rotated)}},
+		"rekey":       entry.Rekey{Events: []keys.Event{rotation(t, owner, ownerBody, rotated)}, Frontier: frontier},
 	}
+}
+
+// rotation is the first key event of a user.
+func rotation(t testing.TB, key peercrypto.SigningKey, body peercrypto.UserGenesis, next peercrypto.SigningKey) keys.Event {
+	t.Helper()
+	e, err := keys.NewRotate(keys.Genesis(body), keys.Signers{Key: key, New: next}, keys.Rotated, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 func opDraft(create *entry.Entry, op entry.Op) entry.OpDraft {
@@ -100,7 +114,7 @@ func opDraft(create *entry.Entry, op entry.Op) entry.OpDraft {
 		ID: changeID, Group: create.Group, Signer: create.Signer, Modified: start + 10,
 		As: create.Hash, Deps: []peercrypto.Hash{create.Hash}, Dev: deviceID, Op: op,
 	}
-	if op.Kind() != entry.KindAccept {
+	if op.Kind() != entry.KindAccept && op.Kind() != entry.KindRekey {
 		d.Deps = append(d.Deps, hashOf(0x90))
 		slices.SortFunc(d.Deps, peercrypto.Hash.Compare)
 		d.Seq, d.Prev, d.Dev = 4, hashOf(0x90), ""

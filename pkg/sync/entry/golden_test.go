@@ -44,15 +44,6 @@ func golden(t *testing.T) map[string]string {
 	out["claim"] = string(raw)
 	out["hash of claim"] = claim.Hash().String()
 	out["invitation"] = goldenInvitation(create).Link()
-	event := goldenKeyEvent(t)
-	if raw, err = peercrypto.MarshalCanonical(event); err != nil {
-		t.Fatal(err)
-	}
-	out["key event"] = string(raw)
-	if raw, err = peercrypto.MarshalCanonical(entry.Rekey{Grant: hashOf(0x83), Event: event}); err != nil {
-		t.Fatal(err)
-	}
-	out["rekey without kind"] = string(raw)
 	return out
 }
 
@@ -62,27 +53,6 @@ func goldenInvitation(create *entry.Entry) entry.Invitation {
 		Servers: []string{"wss://signal.example.org", "ws://localhost:8080/ws"},
 		Expires: start + 86_400_000, Role: entry.Write, Name: "crew",
 	}
-}
-
-func goldenKeyEvent(t *testing.T) entry.KeyEvent {
-	t.Helper()
-	key, prev := joiner.Public(), hashOf(0xb0)
-	e := entry.KeyEvent{
-		Type: "KeyEvent", ID: joinerBody.ID() + ":k3", Group: "users", UserID: joinerBody.ID(), Seq: 3, Prev: &prev, Op: "rotate",
-		Key: &key, Modified: start + 30, Quorum: 2,
-		Device: &entry.KeyEventDevice{ID: deviceID, Key: key},
-		Revoke: &entry.KeyEventRevoke{Key: key, At: start + 29, Reason: "rotated"},
-	}
-	raw, err := peercrypto.MarshalCanonical(e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unsigned, err := peercrypto.RemoveMember(raw, "sigs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	e.Sigs = []entry.KeyEventSig{{By: "key", Pub: owner.Public(), Sig: owner.SignPurpose(peercrypto.PurposeKeyEvent, unsigned)}}
-	return e
 }
 
 func TestGolden(t *testing.T) {

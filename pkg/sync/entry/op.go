@@ -2,6 +2,7 @@ package entry
 
 import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // Op is what an operation does: one of the structs of this file. The members of
@@ -56,8 +57,21 @@ type Add struct {
 	UserID peercrypto.ID          `json:"userId"`
 	User   peercrypto.UserGenesis `json:"user"`
 	Role   Role                   `json:"role"`
+	Keys   []keys.Event           `json:"keys,omitzero"` // of a user whose key is not that of User any more
 	Invite *peercrypto.Hash       `json:"invite,omitzero"`
 	Claim  *Claim                 `json:"claim,omitzero"`
+}
+
+// Line returns the state of the user's keys in the grant; signatures are not checked.
+func (o Add) Line() (keys.State, error) {
+	s := keys.GenesisOf(o.UserID, o.User)
+	for _, e := range o.Keys {
+		var err error
+		if s, err = s.Follow(e); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
 }
 
 // Accept is the member's consent to the grant under which it is signed. It is
@@ -78,7 +92,7 @@ type Leave struct {
 
 // RoleChange replaces a grant by a new one of the same user with another role.
 type RoleChange struct {
-	Grant    peercrypto.Hash      `json:"grant"`
+	Grant    peercrypto.Hash      `json:"grant"` // or the rekey whose key the new grant has
 	Role     Role                 `json:"role"`
 	Key      peercrypto.PublicKey `json:"key"` // that of Grant
 	Frontier []peercrypto.Hash    `json:"frontier"`
@@ -133,52 +147,15 @@ type Adopt struct {
 // Delete ends the group.
 type Delete struct{}
 
-// Rekey will replace the key of a grant. Its shape is fixed, but this release
-// neither signs nor decodes it: it is refused with [ErrUnknownVersion].
+// Rekey replaces the key of the grant, or of the rekey, under which it is signed:
+// Events lead from that key to a new one, by which the operation is signed.
 type Rekey struct {
-	Grant    peercrypto.Hash   `json:"grant"`
-	Event    KeyEvent          `json:"event"`
+	Events   []keys.Event      `json:"events"`
 	Frontier []peercrypto.Hash `json:"frontier"`
 }
 
-// KeyEvent is one step of the history of a user's keys. This release fixes its
-// shape and uses it nowhere.
-type KeyEvent struct {
-	Type     string                `json:"type"` // "KeyEvent"
-	ID       peercrypto.ID         `json:"id"`   // "<userId>:k<seq>"
-	Group    string                `json:"group"`
-	UserID   peercrypto.ID         `json:"userId"`
-	Seq      int64                 `json:"seq"`
-	Prev     *peercrypto.Hash      `json:"prev"`
-	Op       string                `json:"op"`
-	Key      *peercrypto.PublicKey `json:"key,omitzero"`
-	Recovery *peercrypto.Hash      `json:"recovery,omitzero"`
-	Quorum   int                   `json:"quorum,omitzero"`
-	Device   *KeyEventDevice       `json:"device,omitzero"`
-	Revoke   *KeyEventRevoke       `json:"revoke,omitzero"`
-	Modified int64                 `json:"modified"`
-	Sigs     []KeyEventSig         `json:"sigs"`
-}
-
-// KeyEventDevice names a device that a key event adds or revokes.
-type KeyEventDevice struct {
-	ID  peercrypto.ID        `json:"id"`
-	Key peercrypto.PublicKey `json:"key"`
-}
-
-// KeyEventRevoke ends the validity of a key.
-type KeyEventRevoke struct {
-	Key    peercrypto.PublicKey `json:"key"`
-	At     int64                `json:"at"`     // unix ms
-	Reason string               `json:"reason"` // "rotated", "lost" or "compromised"
-}
-
-// KeyEventSig is one signature of a key event.
-type KeyEventSig struct {
-	By  string               `json:"by"`
-	Pub peercrypto.PublicKey `json:"pub"`
-	Sig peercrypto.Signature `json:"sig"`
-}
+// Key returns the new key.
+func (o Rekey) Key() peercrypto.PublicKey { return *o.Events[len(o.Events)-1].Key }
 
 // Kind returns "create".
 func (Create) Kind() string { return KindCreate }
@@ -259,6 +236,8 @@ func Frontier(op Op) []peercrypto.Hash {
 		return o.Frontier
 	case RoleChange:
 		return o.Frontier
+	case Rekey:
+		return o.Frontier
 	case Block:
 		return o.Frontier
 	case Uninvite:
@@ -275,7 +254,7 @@ func Frontier(op Op) []peercrypto.Hash {
 // create needs none; a delete needs the owner, which a role can't tell.
 func Needs(op Op) Role {
 	switch op.(type) {
-	case Accept, Leave, Merge:
+	case Accept, Leave, Merge, Rekey:
 		return Read
 	}
 	return Admin

@@ -23,11 +23,11 @@ func NextOp(l *Log, s *State, user, dev peercrypto.ID, needs entry.Role) (entry.
 
 // NextOpAs is NextOp under a given grant, active or not.
 func NextOpAs(l *Log, s *State, as peercrypto.Hash, dev peercrypto.ID) (entry.OpDraft, error) {
-	p, ok := s.principals[as]
+	p, ok := s.grants.get(as)
 	if !ok {
 		return entry.OpDraft{}, fmt.Errorf("writing an operation: %w", ErrNoGrant)
 	}
-	d := entry.OpDraft{Group: s.id, Signer: p.UserID, As: as, Deps: s.Heads()}
+	d := entry.OpDraft{Group: s.id, Signer: p.UserID, As: as, Deps: s.firstHeads(entry.MaxDeps + 1)}
 	if d.Seq, d.Prev = l.Head(as, dev); d.Seq == 0 {
 		d.Dev = dev
 	}
@@ -46,7 +46,7 @@ func NextOpAs(l *Log, s *State, as peercrypto.Hash, dev peercrypto.ID) (entry.Op
 // NextAccept returns a draft of the accept of a grant, complete but for ID and
 // for Modified, which the caller raises to its clock.
 func NextAccept(s *State, grant peercrypto.Hash, dev peercrypto.ID) (entry.OpDraft, error) {
-	p, ok := s.principals[grant]
+	p, ok := s.grants.get(grant)
 	if !ok {
 		return entry.OpDraft{}, fmt.Errorf("accepting a membership: %w", ErrNoGrant)
 	}
@@ -56,20 +56,43 @@ func NextAccept(s *State, grant peercrypto.Hash, dev peercrypto.ID) (entry.OpDra
 	}, nil
 }
 
+// NextRekey returns a draft of an operation by which a user's key under as, a
+// grant or rekey, is replaced: Op lacks Events and Frontier. Sign it with the new key.
+func NextRekey(l *Log, s *State, as peercrypto.Hash, dev peercrypto.ID) (entry.OpDraft, error) {
+	d, err := NextOpAs(l, s, as, dev)
+	if err != nil {
+		return d, err
+	}
+	d.Seq, d.Prev, d.Dev, d.Op = 0, peercrypto.Hash{}, dev, entry.Rekey{}
+	return d, nil
+}
+
 // FrontierOf returns the frontier of a revocation of a grant that keeps all that
 // its author holds: the given ends of the grant's data chains, and those of its
-// chains of operations as far as they count. It is sorted. If it is longer than
-// an operation can hold, signing fails: name the rest in checkpoints before.
+// chains of operations as far as they count, whatever the key. It is sorted. If
+// it is longer than an operation can hold, signing fails: name the rest in
+// checkpoints before. grant may be a rekey of it.
 func FrontierOf(l *Log, grant peercrypto.Hash, dataHeads []peercrypto.Hash) []peercrypto.Hash {
 	frontier := slices.Clone(dataHeads)
-	s := l.State()
-	for key, chain := range l.chains {
-		if key.as != grant {
+	n := l.byHash[grant]
+	if n == nil || n.term == nil {
+		return frontier
+	}
+	l.State() // judges what is new
+	seen := map[chainKey]bool{}
+	for _, o := range n.term.principal.operations {
+		key := chainKey{o.entry.As, o.dev}
+		if seen[key] || len(o.steps) > 0 {
+			if len(o.steps) > 0 && o.valid {
+				frontier = append(frontier, o.hash)
+			}
 			continue
 		}
-		for _, n := range chain[len(chain)-1] {
-			if s.Valid(n.hash) {
-				frontier = append(frontier, n.hash)
+		seen[key] = true
+		chain := l.chains[key]
+		for _, last := range chain[len(chain)-1] {
+			if last.valid {
+				frontier = append(frontier, last.hash)
 			}
 		}
 	}

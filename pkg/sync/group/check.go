@@ -5,6 +5,7 @@ import (
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // check returns a node for a sound operation, not yet in the log. Without proof
@@ -38,17 +39,19 @@ func (l *Log) place(e *entry.Entry) (n *node, reason string, missing []peercrypt
 			return nil, "the group has another create", nil
 		}
 		n.principal = newPrincipal(n, nil, nil)
-		n.author = n.principal
+		n.author, n.under = n.principal, n
+		n.term = &term{n.principal, keys.GenesisOf(e.Signer, *n.principal.genesis)}
 		return n, "", nil
 	}
 	missing = l.resolve(n)
 	if len(missing) > 0 {
 		return nil, "", missing
 	}
-	n.author = l.byHash[e.As].principal
-	if n.author == nil {
+	n.under = l.byHash[e.As]
+	if n.under.term == nil {
 		return nil, "its grant is no grant", nil
 	}
+	n.author = n.under.term.principal
 	for _, r := range n.refs {
 		if l.nodes[r].entry.Modified >= e.Modified {
 			return nil, "it is not later than what it builds on", nil
@@ -97,8 +100,19 @@ func (l *Log) checkOp(n *node) string {
 		return "the role of its author does not permit it"
 	}
 	switch op := n.entry.Op.(type) {
+	case entry.Accept:
+		if n.under.principal == nil {
+			return "an accept names no grant"
+		}
+	case entry.Rekey:
+		return n.checkRekey(op)
 	case entry.Add:
 		n.principal = newPrincipal(n, n.author, nil)
+		line, err := op.Line()
+		if err != nil {
+			return err.Error()
+		}
+		n.term = &term{n.principal, line}
 		if op.Claim != nil {
 			return l.checkClaim(n, op)
 		}
@@ -108,13 +122,14 @@ func (l *Log) checkOp(n *node) string {
 		if reason := l.checkNamed(n, op.Grant); reason != "" {
 			return reason
 		}
-		if op.Key != n.named.genesis.Key {
+		line := l.byHash[op.Grant].term.keys
+		if op.Key != line.Key() {
 			return "the key is not that of the grant"
 		}
 		n.principal = newPrincipal(n, n.author, n.named)
+		n.term = &term{n.principal, line}
 	case entry.Uninvite:
-		_, reason := l.invitation(n, op.Invite)
-		return reason
+		return l.findInvite(n, op.Invite)
 	case entry.RVKey:
 		if op.Epoch != n.epoch+1 {
 			return "the epoch does not follow those in its past"
@@ -134,34 +149,57 @@ func (l *Log) checkNamed(n *node, grant peercrypto.Hash) string {
 	switch {
 	case named == nil || !l.reaches(n.refs, named.index):
 		return "the grant that it names is not in its past"
-	case named.principal == nil:
+	case named.term == nil:
 		return "what it names is no grant"
-	case !n.author.rank.Senior(named.principal.rank):
+	case !n.author.rank.Senior(named.term.principal.rank):
 		return "its author is not senior to the grant that it names"
 	}
-	n.named = named.principal
+	n.named = named.term.principal
 	return ""
 }
 
-func (l *Log) invitation(n *node, hash peercrypto.Hash) (invite *node, reason string) {
-	invite = l.byHash[hash]
+// checkRekey follows the key events of a rekey from the key that it replaces.
+func (n *node) checkRekey(op entry.Rekey) string {
+	line := n.under.term.keys
+	for _, e := range op.Events {
+		var err error
+		if line, err = line.Follow(e); err != nil {
+			return err.Error()
+		}
+		n.steps = append(n.steps, keys.Step{Hash: line.Head(), Class: e.By})
+	}
+	n.term = &term{n.author, line}
+	return ""
+}
+
+// key returns the key that signs an operation: that of its term, of a rekey the new one.
+func (n *node) key() peercrypto.PublicKey {
+	if len(n.steps) > 0 {
+		return n.term.keys.Key()
+	}
+	return n.under.term.keys.Key()
+}
+
+// findInvite resolves the invitation that an add or uninvite names.
+func (l *Log) findInvite(n *node, hash peercrypto.Hash) string {
+	invite := l.byHash[hash]
 	if invite == nil || !l.reaches(n.refs, invite.index) {
-		return nil, "the invitation that it names is not in its past"
+		return "the invitation that it names is not in its past"
 	}
 	if _, ok := invite.entry.Op.(entry.Invite); !ok {
-		return nil, "what it names is no invitation"
+		return "what it names is no invitation"
 	}
-	return invite, ""
+	n.invite = invite
+	return ""
 }
 
 // checkClaim compares the claim of an add with its invitation and with the
 // claims in its past. That it agrees with the add is part of the add's shape.
 func (l *Log) checkClaim(n *node, op entry.Add) string {
-	node, reason := l.invitation(n, *op.Invite)
-	if reason != "" {
+	if reason := l.findInvite(n, *op.Invite); reason != "" {
 		return reason
 	}
-	invite := node.entry.Op.(entry.Invite)
+	invite := n.invite.entry.Op.(entry.Invite)
 	switch {
 	case op.Claim.Create != l.nodes[0].hash:
 		return "the claim is for another create"
@@ -172,20 +210,20 @@ func (l *Log) checkClaim(n *node, op entry.Add) string {
 	case op.Claim.Time > invite.Expires || n.entry.Modified > invite.Expires:
 		return "the invitation is expired"
 	}
-	claim := op.Claim.Hash()
-	if len(l.claims[claim]) == 0 && len(l.adds[node]) < invite.Uses {
+	n.claim = op.Claim.Hash()
+	if len(l.claims[n.claim]) == 0 && len(l.adds[n.invite]) < invite.Uses {
 		return ""
 	}
 	past := l.closure(n.refs)
-	for _, a := range l.claims[claim] {
+	for _, a := range l.claims[n.claim] {
 		if past.has(a.index) {
 			return "the claim was used before"
 		}
 	}
 	others := map[peercrypto.Hash]bool{}
-	for _, a := range l.adds[node] {
+	for _, a := range l.adds[n.invite] {
 		if past.has(a.index) {
-			others[l.claimOf[a]] = true
+			others[a.claim] = true
 		}
 	}
 	if len(others) >= invite.Uses {
@@ -197,10 +235,12 @@ func (l *Log) checkClaim(n *node, op entry.Add) string {
 // prove checks signatures, then ids, which cost a thousand times as much.
 func (l *Log) prove(n *node) string {
 	e := n.entry
-	if !e.VerifySignature(n.author.genesis.Key) {
+	if !e.VerifySignature(n.key()) {
 		return "the signature is wrong"
 	}
 	switch op := e.Op.(type) {
+	case entry.Rekey:
+		return proveEvents(n.under.term.keys, op.Events)
 	case entry.Create:
 		if op.User.ID() != e.Signer || op.Group.ID() != e.Group {
 			return "an id does not fit its body"
@@ -211,6 +251,17 @@ func (l *Log) prove(n *node) string {
 		}
 		if op.User.ID() != op.UserID {
 			return "an id does not fit its body"
+		}
+		return proveEvents(keys.GenesisOf(op.UserID, op.User), op.Keys)
+	}
+	return ""
+}
+
+func proveEvents(line keys.State, events []keys.Event) string {
+	for _, e := range events {
+		var err error
+		if line, err = line.Apply(e); err != nil {
+			return err.Error()
 		}
 	}
 	return ""
@@ -238,10 +289,11 @@ func CheckData(l *Log, e *entry.Entry, prev *DataRef) error {
 	if n == nil {
 		return &MissingError{[]peercrypto.Hash{e.As}}
 	}
-	p := n.principal
-	switch {
-	case p == nil:
+	if n.term == nil {
 		return entry.Unsound("its grant is no grant")
+	}
+	p := n.term.principal
+	switch {
 	case !p.role.AtLeast(entry.Write):
 		return entry.Unsound("the role of its author does not permit it")
 	case e.Signer != p.user:
@@ -252,7 +304,7 @@ func CheckData(l *Log, e *entry.Entry, prev *DataRef) error {
 		return &MissingError{[]peercrypto.Hash{e.Prev}}
 	case e.Seq > 0 && (prev.Hash != e.Prev || prev.As != e.As || prev.Seq != e.Seq-1):
 		return entry.Unsound("its chain is broken")
-	case !e.VerifySignature(p.genesis.Key):
+	case !e.VerifySignature(n.term.keys.Key()):
 		return entry.Unsound("the signature is wrong")
 	}
 	return nil

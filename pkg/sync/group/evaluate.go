@@ -1,121 +1,210 @@
 package group
 
 import (
+	"container/heap"
 	"slices"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
 
-// judgement is the result for one principal.
-type judgement struct {
-	p        *principal
-	order    int  // position in the order of ranks
-	granted  bool // the grant is a valid entry
-	accepted bool
-	hits     []*node // the valid revocations that hit it, its own leaves among them
-}
-
-func (j *judgement) valid() bool  { return j.granted && j.accepted }
-func (j *judgement) active() bool { return j.valid() && len(j.hits) == 0 }
-
-// evaluation is the working memory of one pass over a log.
+// evaluation is what is known of a log's judgement, and what of it is out of
+// date. Principals are judged anew in the order of their rank; a judgement only
+// concerns more junior ones, so each is judged once.
 type evaluation struct {
-	log      *Log
-	ranked   []*judgement // most senior first
-	of       map[*principal]*judgement
-	valid    []bool
-	shared   []bool
-	followed []bool // a shared operation builds on it
-	saved    []bool // covered by a valid checkpoint or adoption of a principal judged before
-	// dataSaved has the lowest order of a principal whose valid checkpoint or
-	// adoption names a hash that is no operation.
-	dataSaved map[peercrypto.Hash]int
-	// dataNamed has what valid frontiers name and is no operation.
-	dataNamed map[peercrypto.Hash]bool
-	// place is where an operation stands in the list that is being judged; stamp
-	// tells the lists apart.
-	place []int32
-	stamp []int32
+	log     *Log
+	pending []*node // operations that were not looked at yet
+	queue   ranked
+
+	// named counts the valid operations whose frontier names a hash, be it of an
+	// operation, of data or unknown.
+	named map[peercrypto.Hash]int
+	// savers has the valid checkpoints and adoptions that name a hash.
+	savers map[peercrypto.Hash][]*node
+	// claimed counts the shared adds of an invitation by claim.
+	claimed map[*node]map[peercrypto.Hash]int
+
+	touched changes
+	facts   facts
 }
 
-// evaluate judges all principals in the order of their rank.
-func (l *Log) evaluate() *evaluation {
-	n := len(l.nodes)
-	v := &evaluation{
-		log: l, of: make(map[*principal]*judgement, len(l.principals)),
-		valid: make([]bool, n), shared: make([]bool, n), followed: make([]bool, n), saved: make([]bool, n),
-		dataSaved: map[peercrypto.Hash]int{}, dataNamed: map[peercrypto.Hash]bool{},
-		place: make([]int32, n), stamp: make([]int32, n),
+// changes are what must be brought into the state.
+type changes struct {
+	nodes      []*node
+	principals map[*principal]bool
+	users      map[peercrypto.ID]bool
+	invites    map[*node]bool
+	forks      map[forkPlace]bool
+	named      map[peercrypto.Hash]bool
+	saved      map[peercrypto.Hash]bool
+	settings   bool
+	rendezvous bool
+}
+
+func newEvaluation(l *Log) evaluation {
+	return evaluation{
+		log: l, named: map[peercrypto.Hash]int{}, savers: map[peercrypto.Hash][]*node{},
+		claimed: map[*node]map[peercrypto.Hash]int{}, touched: newChanges(), facts: newFacts(),
 	}
-	for _, p := range l.principals { // in the order of the log: predecessors first
-		j := &judgement{p: p, accepted: l.isAccepted(p)}
-		if p.succeeds != nil && v.of[p.succeeds].accepted {
-			j.accepted = true
+}
+
+func newChanges() changes {
+	return changes{
+		principals: map[*principal]bool{}, users: map[peercrypto.ID]bool{}, invites: map[*node]bool{},
+		forks: map[forkPlace]bool{}, named: map[peercrypto.Hash]bool{}, saved: map[peercrypto.Hash]bool{},
+	}
+}
+
+// ranked is a heap of the principals to be judged, the most senior first.
+type ranked []*principal
+
+func (r ranked) Len() int           { return len(r) }
+func (r ranked) Less(i, k int) bool { return r[i].rank.Senior(r[k].rank) }
+func (r ranked) Swap(i, k int)      { r[i], r[k] = r[k], r[i] }
+
+// Push is for container/heap.
+func (r *ranked) Push(p any) { *r = append(*r, p.(*principal)) }
+
+// Pop is for container/heap.
+func (r *ranked) Pop() any {
+	last := len(*r) - 1
+	p := (*r)[last]
+	*r = (*r)[:last]
+	return p
+}
+
+func (v *evaluation) queued(p *principal) {
+	if !p.queued {
+		p.queued = true
+		heap.Push(&v.queue, p)
+	}
+}
+
+// settle looks at what was added and judges whom it concerns.
+func (v *evaluation) settle() {
+	for _, n := range v.pending {
+		v.take(n)
+	}
+	v.pending = nil
+	for len(v.queue) > 0 {
+		p := heap.Pop(&v.queue).(*principal)
+		p.queued = false
+		v.judge(p)
+	}
+}
+
+// take looks at a new operation. Most need no judgement of their author's other
+// operations: nothing that was there before has the new one in its past.
+func (v *evaluation) take(n *node) {
+	v.touchNode(n)
+	if v.named[n.hash] > 0 {
+		v.root(n, 1)
+	}
+	if n.forked {
+		v.touched.forks[placeOf(n)] = true
+	}
+	if n.principal != nil {
+		v.queued(n.principal)
+	}
+	p := n.author
+	switch n.entry.Op.(type) {
+	case entry.Accept:
+		v.takeAccept(n)
+	case entry.Create, entry.Leave, entry.Rekey:
+		v.queued(p)
+		return
+	}
+	switch {
+	case p.queued: // is judged later
+	case v.named[n.hash] > 0: // what it names may also cover those before n
+		v.queued(p)
+	case p.active() && p.line.current(n.under.term):
+		v.setValid(n, true)
+	}
+}
+
+// takeAccept counts even if it is void. Those who succeed by roles rest on it too.
+func (v *evaluation) takeAccept(n *node) {
+	p := n.author
+	if p.accept != nil && byHash(p.accept, n) < 0 {
+		return
+	}
+	if p.granting > 0 {
+		v.root(n, 1)
+		if p.accept != nil {
+			v.root(p.accept, -1)
 		}
-		v.of[p] = j
-		v.ranked = append(v.ranked, j)
 	}
-	slices.SortFunc(v.ranked, func(a, b *judgement) int { return a.p.rank.Compare(b.p.rank) })
-	for i, j := range v.ranked {
-		j.order = i
-		v.judge(j)
+	first := p.accept == nil
+	p.accept = n
+	if first {
+		v.queued(p)
+		p.eachSuccessor(v.queued)
 	}
-	v.share()
-	return v
-}
-
-// isAccepted leaves out what a role inherits.
-func (l *Log) isAccepted(p *principal) bool {
-	if l.accepts[p] != nil {
-		return true
-	}
-	switch op := p.node.entry.Op.(type) {
-	case entry.Create:
-		return true
-	case entry.Add:
-		return op.Claim != nil
-	}
-	return false
 }
 
 // judge decides the operations of one principal. All more senior principals,
 // its author among them, are judged.
-func (v *evaluation) judge(j *judgement) {
-	if _, create := j.p.node.entry.Op.(entry.Create); create {
-		v.valid[j.p.node.index] = true
+func (v *evaluation) judge(p *principal) {
+	v.touched.principals[p] = true
+	v.touched.users[p.user] = true
+	n := p.node
+	if _, create := n.entry.Op.(entry.Create); create && !n.valid {
+		v.setValid(n, true)
 	}
-	j.granted = v.valid[j.p.node.index]
-	if !j.granted {
-		return
-	}
-	j.hits = v.hits(j.p)
-	if !j.accepted {
-		return
-	}
-	operations := v.log.operations[j.p]
-	cover := v.newCover(operations, j.order)
-	for _, r := range j.hits {
-		cover.add(r)
-	}
-	seniors := len(j.hits)
-	for i, n := range operations {
-		if isLeave(n) && cover.holds(i, seniors) {
-			v.valid[n.index] = true
-			j.hits = append(j.hits, n)
+	v.setGranted(p, n.valid)
+	p.accepted = p.consents()
+	p.hits, p.line = nil, line{}
+	valid := make([]bool, len(p.operations))
+	if p.granted {
+		p.hits = v.hits(p)
+		if p.accepted {
+			v.decide(p, valid)
 		}
 	}
-	for _, r := range j.hits[seniors:] {
-		cover.add(r)
-	}
-	for i, n := range operations {
-		if !isLeave(n) && cover.holds(i, len(j.hits)) {
-			v.valid[n.index] = true
+	for i, o := range p.operations {
+		if o.valid != valid[i] {
+			v.setValid(o, valid[i])
 		}
 	}
-	for _, n := range operations { // only now: nobody covers the own entries
-		if v.valid[n.index] {
-			v.save(n, j.order)
+}
+
+// decide fills in which operations of a valid principal are valid, and adds its
+// valid leaves to hits: rekeys come first, then leaves, then the rest.
+func (v *evaluation) decide(p *principal, valid []bool) {
+	if len(p.hits) == 0 && len(p.rekeys) == 0 && len(p.leaves) == 0 {
+		for i := range valid {
+			valid[i] = true
+		}
+		return
+	}
+	cover := v.newCover(p)
+	for _, r := range p.hits {
+		cover.add(r, func(*node) bool { return true })
+	}
+	if len(p.rekeys) > 0 {
+		p.line = p.findLine(slices.DeleteFunc(slices.Clone(p.rekeys), func(r *node) bool { return !cover.holds(r.place) }), cover)
+		for _, r := range p.line.standing {
+			valid[r.rekey.place] = true
+		}
+	}
+	holds := func(o *node) bool {
+		return cover.saved(o.place) || cover.holds(o.place) && p.line.holds(o.under.term)
+	}
+	var leaves []*node
+	for _, o := range p.leaves {
+		if holds(o) {
+			valid[o.place] = true
+			leaves = append(leaves, o)
+		}
+	}
+	for _, o := range leaves {
+		cover.add(o, func(*node) bool { return true })
+	}
+	p.hits = append(p.hits, leaves...)
+	for i, o := range p.operations {
+		if !isLeave(o) && len(o.steps) == 0 {
+			valid[i] = holds(o)
 		}
 	}
 }
@@ -130,7 +219,7 @@ func (v *evaluation) hits(p *principal) []*node {
 	var hits []*node
 	collect := func(revocations []*node, step *node) {
 		for _, r := range revocations {
-			if r == step || !v.valid[r.index] || !r.author.rank.Senior(p.rank) {
+			if r == step || !r.valid || !r.author.rank.Senior(p.rank) {
 				continue
 			}
 			if step == nil || !v.log.past(r).has(step.index) {
@@ -138,130 +227,77 @@ func (v *evaluation) hits(p *principal) []*node {
 			}
 		}
 	}
-	collect(v.log.naming[p], nil)
+	collect(p.naming, nil)
 	collect(v.log.blocks[p.user], nil)
 	// What revokes a predecessor hits this one too, unless its author knew, or
 	// itself made, the step by which this one's line left the predecessor.
 	for step := p; step.succeeds != nil; step = step.succeeds {
-		collect(v.log.naming[step.succeeds], step.node)
-		collect(v.log.leaves[step.succeeds], step.node)
+		collect(step.succeeds.naming, step.node)
+		collect(step.succeeds.leaves, step.node)
 	}
 	return hits
 }
 
-// cover counts for each operation of a principal by how many revocations it is
-// covered.
+// cover counts for each operation of a principal how many revocations do not
+// cover it.
 type cover struct {
-	v          *evaluation
-	operations []*node
-	counts     []int
-	id         int32
+	log     *Log
+	p       *principal
+	missing []int
+	rescued []bool // covered by a checkpoint or adoption of a more senior principal
 }
 
-func (v *evaluation) newCover(operations []*node, order int) *cover {
-	c := &cover{v, operations, make([]int, len(operations)), int32(order + 1)}
-	for i, n := range operations {
-		v.place[n.index], v.stamp[n.index] = int32(i), c.id
+func (v *evaluation) newCover(p *principal) *cover {
+	c := &cover{log: v.log, p: p, missing: make([]int, len(p.operations))}
+	if len(v.savers) == 0 {
+		return c
+	}
+	c.rescued = make([]bool, len(p.operations))
+	for i, o := range slices.Backward(p.operations) {
+		if !c.rescued[i] {
+			c.rescued[i] = slices.ContainsFunc(v.savers[o.hash], func(s *node) bool { return s.author.rank.Senior(p.rank) })
+		}
+		if c.rescued[i] && o.prev != nil {
+			c.rescued[o.prev.place] = true
+		}
 	}
 	return c
 }
 
-func (c *cover) holds(i, revocations int) bool {
-	return c.counts[i] == revocations || c.v.saved[c.operations[i].index]
-}
+func (c *cover) saved(i int) bool { return c.rescued != nil && c.rescued[i] }
 
-// add counts what a revocation covers.
-func (c *cover) add(r *node) {
-	past := c.v.log.past(r)
-	named := make([]bool, len(c.operations))
+func (c *cover) holds(i int) bool { return c.missing[i] == 0 || c.saved(i) }
+
+// add counts what a revocation does not cover of the operations that it concerns.
+func (c *cover) add(r *node, concerns func(*node) bool) {
+	past := c.log.past(r)
+	named := make([]bool, len(c.p.operations))
 	for _, h := range entry.Frontier(r.entry.Op) {
-		for n := c.v.log.byHash[h]; n != nil && c.v.stamp[n.index] == c.id; n = n.prev {
-			at := c.v.place[n.index]
-			if named[at] {
-				break
-			}
-			named[at] = true
+		for n := c.log.byHash[h]; n != nil && n.place >= 0 && n.author == c.p && !named[n.place]; n = n.prev {
+			named[n.place] = true
 		}
 	}
-	for i, n := range c.operations {
-		if named[i] || past.has(n.index) {
-			c.counts[i]++
-		}
-	}
-}
-
-// save notes what a valid checkpoint or adoption covers for more junior principals.
-func (v *evaluation) save(n *node, order int) {
-	switch n.entry.Op.(type) {
-	case entry.Checkpoint, entry.Adopt:
-	default:
-		return
-	}
-	for _, h := range entry.Frontier(n.entry.Op) {
-		named := v.log.byHash[h]
-		if named == nil {
-			if _, ok := v.dataSaved[h]; !ok {
-				v.dataSaved[h] = order
-			}
-			continue
-		}
-		for ; named != nil && !v.saved[named.index]; named = named.prev {
-			v.saved[named.index] = true
-		}
-	}
-}
-
-// share finds what is transferred and fingerprinted.
-func (v *evaluation) share() {
-	for i, n := range v.log.nodes {
-		if !v.valid[i] {
-			continue
-		}
-		v.shared[i] = true
-		if !coversByName(n.entry.Op) {
-			continue
-		}
-		for _, h := range entry.Frontier(n.entry.Op) {
-			if named := v.log.byHash[h]; named != nil {
-				v.shared[named.index] = true
-			} else {
-				v.dataNamed[h] = true
-			}
-		}
-	}
-	for _, j := range v.ranked {
-		if !j.granted {
-			continue
-		}
-		// The acceptance of a role may rest on that of any predecessor.
-		for p := j.p; p != nil; p = p.succeeds {
-			if a := v.log.accepts[p]; a != nil {
-				v.shared[a.index] = true
-			}
-		}
-	}
-	for i := len(v.log.nodes) - 1; i >= 0; i-- {
-		if !v.shared[i] {
-			continue
-		}
-		for _, r := range v.log.nodes[i].refs {
-			v.shared[r], v.followed[r] = true, true
+	for i, n := range c.p.operations {
+		if !named[i] && !past.has(n.index) && concerns(n) {
+			c.missing[i]++
 		}
 	}
 }
 
 // coversByName tells the operations whose frontier covers entries.
-func coversByName(op entry.Op) bool {
+func coversByName(op entry.Op) bool { return saves(op) || isRevocation(op) }
+
+func saves(op entry.Op) bool {
 	switch op.(type) {
 	case entry.Checkpoint, entry.Adopt:
 		return true
 	}
-	return isRevocation(op)
+	return false
 }
 
 func isRevocation(op entry.Op) bool {
 	switch op.(type) {
-	case entry.Remove, entry.RoleChange, entry.Block, entry.Leave:
+	case entry.Remove, entry.RoleChange, entry.Block, entry.Leave, entry.Rekey:
 		return true
 	}
 	return false

@@ -2,27 +2,42 @@ package group
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
-// node is an operation in a log. All but entry, of which only the signature can
-// become another, is fixed when it is inserted.
+// node is an operation in a log. The first part is fixed when it is inserted,
+// but for the signature in entry; the second is how it was judged last.
 type node struct {
 	entry     *entry.Entry
 	hash      peercrypto.Hash
 	index     int        // position in the log; references go to lower ones
-	author    *principal // of the grant "as"; the own one for create
+	place     int        // position among the operations of author, -1 for the create
+	under     *node      // the grant or rekey "as"; the create itself
+	author    *principal // of under
 	refs      []int      // as, deps and prev, without doubles
 	prev      *node
 	dev       peercrypto.ID // inherited from seq 0
 	low       int           // the past holds every position below
 	epoch     int64         // highest epoch of a rendezvous key in the past or here, -1 if none
 	principal *principal    // of a grant
-	named     *principal    // the grant that a remove or role names
+	term      *term         // of a grant or rekey
+	steps     []keys.Step   // of a rekey, its events
+	named     *principal    // the principal that a remove or role names
+	invite    *node         // of an add with a claim and an uninvite
+	claim     peercrypto.Hash
+	forked    bool // another one is at the same place of a chain
+
+	valid     bool
+	shared    bool
+	roots     int // reasons to share it beside those that build on it
+	followers int // shared operations that build on it
+	touched   bool
 }
 
 // chainKey names a chain of operations.
@@ -40,37 +55,36 @@ type Log struct {
 	// chains has for each seq the operations, of which there should be one.
 	chains map[chainKey][][]*node
 
-	principals []*principal
-	accepts    map[*principal]*node   // with the smallest hash
-	operations map[*principal][]*node // what each wrote, without the create
-	naming     map[*principal][]*node // removes and roles that name it
-	leaves     map[*principal][]*node
-	blocks     map[peercrypto.ID][]*node
-	adds       map[*node][]*node // by invitation
-	claims     map[peercrypto.Hash][]*node
-	claimOf    map[*node]peercrypto.Hash
-	forks      [][2]*node // two operations with the same chain and seq
+	byUser      map[peercrypto.ID][]*principal // by rank
+	blocks      map[peercrypto.ID][]*node
+	adds        map[*node][]*node // by invitation
+	withdrawals map[*node][]*node // uninvites by invitation
+	claims      map[peercrypto.Hash][]*node
+	policies    []*node // in the order (modified, hash)
+	deletes     []*node
+	rvkeys      []*node // by epoch, of these in the order of the log
+	revocations []*node // in the order of the log
 
 	walker walker
 	pasts  pastCache
+	live   evaluation
 	state  *State // nil if something was added since it was made
 }
 
 // NewLog returns the empty log of a group.
 func NewLog(id peercrypto.ID) *Log {
-	return &Log{
-		id:         id,
-		byHash:     map[peercrypto.Hash]*node{},
-		chains:     map[chainKey][][]*node{},
-		accepts:    map[*principal]*node{},
-		operations: map[*principal][]*node{},
-		naming:     map[*principal][]*node{},
-		leaves:     map[*principal][]*node{},
-		blocks:     map[peercrypto.ID][]*node{},
-		adds:       map[*node][]*node{},
-		claims:     map[peercrypto.Hash][]*node{},
-		claimOf:    map[*node]peercrypto.Hash{},
+	l := &Log{
+		id:          id,
+		byHash:      map[peercrypto.Hash]*node{},
+		chains:      map[chainKey][][]*node{},
+		byUser:      map[peercrypto.ID][]*principal{},
+		blocks:      map[peercrypto.ID][]*node{},
+		adds:        map[*node][]*node{},
+		withdrawals: map[*node][]*node{},
+		claims:      map[peercrypto.Hash][]*node{},
 	}
+	l.live = newEvaluation(l)
+	return l
 }
 
 // ID returns the group's id.
@@ -169,7 +183,7 @@ func (l *Log) replace(n *node, e *entry.Entry) (Outcome, error) {
 	if bytes.Compare(e.Signature[:], n.entry.Signature[:]) >= 0 {
 		return Known, nil
 	}
-	if !e.VerifySignature(n.author.genesis.Key) {
+	if !e.VerifySignature(n.key()) {
 		return Known, entry.Unsound("the signature is wrong")
 	}
 	n.entry = e
@@ -209,6 +223,7 @@ func (l *Log) Forget(hashes []peercrypto.Hash) error {
 		}
 	}
 	*l = *kept
+	l.live.log = l
 	return nil
 }
 
@@ -218,42 +233,77 @@ func (l *Log) insert(n *node) {
 	l.nodes = append(l.nodes, n)
 	l.byHash[n.hash] = n
 	n.low = l.lowOf(n)
+	n.place = -1
+	if !n.entry.As.IsZero() {
+		n.place = len(n.author.operations)
+		n.author.operations = append(n.author.operations, n)
+	}
+	if n.principal != nil {
+		all := l.byUser[n.principal.user]
+		at, _ := slices.BinarySearchFunc(all, n.principal.rank, func(p *principal, r Rank) int { return p.rank.Compare(r) })
+		l.byUser[n.principal.user] = slices.Insert(all, at, n.principal)
+	}
+	l.chainUp(n)
+	l.list(n)
+	l.live.pending = append(l.live.pending, n)
+}
 
+// chainUp finds the place of an operation in its chain. A rekey is a chain of its own.
+func (l *Log) chainUp(n *node) {
+	if len(n.steps) > 0 {
+		return
+	}
 	key := chainKey{n.entry.As, n.dev}
 	chain := l.chains[key]
-	if n.entry.Seq < int64(len(chain)) {
-		l.forks = append(l.forks, [2]*node{chain[n.entry.Seq][0], n})
-		chain[n.entry.Seq] = append(chain[n.entry.Seq], n)
-	} else {
-		chain = append(chain, []*node{n})
+	if n.entry.Seq >= int64(len(chain)) {
+		l.chains[key] = append(chain, []*node{n})
+		return
 	}
-	l.chains[key] = chain
+	twins := append(chain[n.entry.Seq], n)
+	chain[n.entry.Seq] = twins
+	for _, twin := range twins {
+		twin.forked = true
+	}
+}
 
-	if n.principal != nil {
-		l.principals = append(l.principals, n.principal)
-	}
-	if !n.entry.As.IsZero() {
-		l.operations[n.author] = append(l.operations[n.author], n)
+// list enters an operation in the lists of its kind.
+func (l *Log) list(n *node) {
+	if isRevocation(n.entry.Op) {
+		l.revocations = append(l.revocations, n)
 	}
 	switch op := n.entry.Op.(type) {
-	case entry.Accept:
-		if a := l.accepts[n.author]; a == nil || byHash(n, a) < 0 {
-			l.accepts[n.author] = n
-		}
 	case entry.Leave:
-		l.leaves[n.author] = append(l.leaves[n.author], n)
+		n.author.leaves = append(n.author.leaves, n)
+	case entry.Rekey:
+		n.author.rekeys = append(n.author.rekeys, n)
 	case entry.Remove, entry.RoleChange:
-		l.naming[n.named] = append(l.naming[n.named], n)
+		n.named.naming = append(n.named.naming, n)
+		if n.principal != nil {
+			n.named.successors = append(n.named.successors, n.principal)
+		}
 	case entry.Block:
 		l.blocks[op.UserID] = append(l.blocks[op.UserID], n)
 	case entry.Add:
 		if op.Claim != nil {
-			invite, claim := l.byHash[*op.Invite], op.Claim.Hash()
-			l.adds[invite] = append(l.adds[invite], n)
-			l.claims[claim] = append(l.claims[claim], n)
-			l.claimOf[n] = claim
+			l.adds[n.invite] = append(l.adds[n.invite], n)
+			l.claims[n.claim] = append(l.claims[n.claim], n)
 		}
+	case entry.Uninvite:
+		l.withdrawals[n.invite] = append(l.withdrawals[n.invite], n)
+	case entry.Policy:
+		at, _ := slices.BinarySearchFunc(l.policies, n, inTimeOrder)
+		l.policies = slices.Insert(l.policies, at, n)
+	case entry.Delete:
+		l.deletes = append(l.deletes, n)
+	case entry.RVKey:
+		at, _ := slices.BinarySearchFunc(l.rvkeys, n.epoch+1, func(k *node, epoch int64) int { return cmp.Compare(k.epoch, epoch) })
+		l.rvkeys = slices.Insert(l.rvkeys, at, n)
 	}
 }
 
 func byHash(a, b *node) int { return a.hash.Compare(b.hash) }
+
+// inTimeOrder is the order (modified, hash).
+func inTimeOrder(a, b *node) int {
+	return cmp.Or(cmp.Compare(a.entry.Modified, b.entry.Modified), byHash(a, b))
+}

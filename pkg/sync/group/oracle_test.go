@@ -6,18 +6,22 @@ import (
 	"slices"
 
 	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // oracle states the rules of docs/formats.md, section 6, as conditions on a set
 // of valid operations, without any order in which to decide. Sets of at most 64
 // operations are bit masks over their positions.
 type oracle struct {
-	ops   []*entry.Entry
-	at    map[hash]int
-	past  []uint64
-	names []uint64 // covered by name: what the frontier names, with prev-ancestors
-	grant []int    // of the author; the own position for create
-	ranks []rank   // of grants
+	ops    []*entry.Entry
+	at     map[hash]int
+	past   []uint64
+	names  []uint64      // covered by name: what the frontier names, with prev-ancestors
+	as     []int         // the grant or rekey; the own position for create
+	grant  []int         // of the author; the own position for create
+	ranks  []rank        // of grants
+	heads  []hash        // of grants and rekeys: the last event of their keys
+	rekeys map[int][]int // by grant
 }
 
 type rank struct {
@@ -38,7 +42,7 @@ func (r rank) senior(o rank) bool {
 // newOracle takes sound operations in causal order, the create first.
 func newOracle(ops []*entry.Entry) *oracle {
 	n := len(ops)
-	o := &oracle{ops, map[hash]int{}, make([]uint64, n), make([]uint64, n), make([]int, n), make([]rank, n)}
+	o := &oracle{ops, map[hash]int{}, make([]uint64, n), make([]uint64, n), make([]int, n), make([]int, n), make([]rank, n), make([]hash, n), map[int][]int{}}
 	for i, e := range ops {
 		o.at[e.Hash] = i
 	}
@@ -46,9 +50,14 @@ func newOracle(ops []*entry.Entry) *oracle {
 		for _, r := range refs(e) {
 			o.past[i] |= o.past[o.at[r]] | 1<<o.at[r]
 		}
-		o.grant[i] = i
+		o.as[i], o.grant[i] = i, i
 		if i > 0 {
-			o.grant[i] = o.at[e.As]
+			o.as[i] = o.at[e.As]
+			o.grant[i] = o.principal(e.As)
+		}
+		o.heads[i] = o.head(i)
+		if e.Op.Kind() == entry.KindRekey {
+			o.rekeys[o.grant[i]] = append(o.rekeys[o.grant[i]], i)
 		}
 		if role, ok := o.role(i); ok && i > 0 {
 			o.ranks[i] = rank{1, o.ranks[o.grant[i]].depth + 1, e.Hash[:]}
@@ -63,6 +72,30 @@ func newOracle(ops []*entry.Entry) *oracle {
 		}
 	}
 	return o
+}
+
+// principal returns the grant of a grant or rekey.
+func (o *oracle) principal(as hash) int {
+	i := o.at[as]
+	if _, ok := o.ops[i].Op.(entry.Rekey); ok {
+		return o.principal(o.ops[i].As)
+	}
+	return i
+}
+
+// head returns the last event of the keys of a grant or rekey.
+func (o *oracle) head(i int) hash {
+	switch op := o.ops[i].Op.(type) {
+	case entry.Create:
+		return op.User.Hash()
+	case entry.Add:
+		return op.User.Hash() // the tests add nobody with later keys
+	case entry.RoleChange:
+		return o.head(o.at[op.Grant])
+	case entry.Rekey:
+		return op.Events[len(op.Events)-1].Hash()
+	}
+	return hash{}
 }
 
 // role tells whether an operation is a grant.
@@ -83,7 +116,7 @@ func (o *oracle) user(grant int) string {
 	case entry.Add:
 		return string(op.UserID)
 	case entry.RoleChange:
-		return o.user(o.at[op.Grant])
+		return o.user(o.principal(op.Grant))
 	}
 	return string(o.ops[grant].Signer)
 }
@@ -100,7 +133,7 @@ func (o *oracle) accepted(p int) bool {
 	case entry.Add:
 		return op.Claim != nil
 	case entry.RoleChange:
-		return o.accepted(o.at[op.Grant])
+		return o.accepted(o.principal(op.Grant))
 	}
 	return false
 }
@@ -114,7 +147,7 @@ func (o *oracle) line(q, s int) (line []int, ok bool) {
 			return nil, false
 		}
 		line = append([]int{s}, line...)
-		s = o.at[op.Grant]
+		s = o.principal(op.Grant)
 	}
 	return line, true
 }
@@ -128,9 +161,9 @@ func (o *oracle) hits(r, p int) bool {
 	}
 	switch op := o.ops[r].Op.(type) {
 	case entry.Remove:
-		named = o.at[op.Grant]
+		named = o.principal(op.Grant)
 	case entry.RoleChange:
-		named = o.at[op.Grant]
+		named = o.principal(op.Grant)
 	case entry.Leave:
 		named = a
 	case entry.Block:
@@ -151,37 +184,137 @@ func (o *oracle) holds(i int, valid uint64) bool {
 	if !o.validPrincipal(p, valid) {
 		return false
 	}
-	_, leave := o.ops[i].Op.(entry.Leave)
-	return o.covered(1<<i, nil, p, leave, valid)
+	q := question{bit: 1 << i, p: p, head: o.heads[o.as[i]]}
+	_, q.leave = o.ops[i].Op.(entry.Leave)
+	if _, q.rekey = o.ops[i].Op.(entry.Rekey); q.rekey {
+		q.head = o.heads[i]
+		q.any = true
+		if !o.leads(i, valid) {
+			return false
+		}
+	}
+	return o.covered(q, valid)
 }
 
 func (o *oracle) validPrincipal(p int, valid uint64) bool {
 	return valid&(1<<p) != 0 && o.accepted(p)
 }
 
-// covered applies step 2 to 4 to an operation (a bit) or a data change (a set
-// of operations and adoptions whose frontier covers it).
-func (o *oracle) covered(bit uint64, naming map[int]bool, p int, leave bool, valid uint64) bool {
-	all := true
+// question is an entry of principal p: an operation (a bit) or a data change (a
+// set of operations whose frontier covers it).
+type question struct {
+	bit          uint64
+	naming       map[int]bool
+	p            int
+	head         hash // of the key that signed it
+	leave, rekey bool
+	any          bool // the key need not stand
+	candidate    bool // rekeys are not asked
+}
+
+// covered applies step 2 to 5.
+func (o *oracle) covered(q question, valid uint64) bool {
+	all := q.any || q.candidate || o.stands(q.p, q.head, valid)
 	for r, e := range o.ops {
 		if valid&(1<<r) == 0 {
 			continue
 		}
-		byName := o.names[r]&bit != 0 || naming[r]
+		byName := o.names[r]&q.bit != 0 || q.naming[r]
 		switch e.Op.(type) {
 		case entry.Checkpoint, entry.Adopt:
-			if byName && o.ranks[o.grant[r]].senior(o.ranks[p]) {
+			if byName && o.ranks[o.grant[r]].senior(o.ranks[q.p]) {
 				return true
 			}
 			continue
 		}
 		_, isLeave := e.Op.(entry.Leave)
-		own := isLeave && o.grant[r] == p && !leave
-		if (own || o.hits(r, p)) && !byName && o.past[r]&bit == 0 {
+		_, isRekey := e.Op.(entry.Rekey)
+		own := o.grant[r] == q.p && (isLeave && !q.leave && !q.rekey || isRekey && !q.candidate && o.replaces(r, q.head, valid))
+		if (own || o.hits(r, q.p)) && !byName && o.past[r]&q.bit == 0 {
 			all = false
 		}
 	}
 	return all
+}
+
+// replaces tells whether rekey r leads from a key that stood, or past it, to
+// another that stands or contends.
+func (o *oracle) replaces(r int, key hash, valid uint64) bool {
+	path, _ := o.keyPath(o.grant[r], valid)
+	passed := o.heads[o.as[r]] == key
+	for _, event := range o.ops[r].Op.(entry.Rekey).Events {
+		passed = passed || event.Hash() == key
+	}
+	return passed && path[key] && key != o.heads[r]
+}
+
+// keyPath returns the events that stand for a principal, the head of its grant
+// among them, and those that contend.
+func (o *oracle) keyPath(p int, valid uint64) (path map[hash]bool, contending map[hash]bool) {
+	type step struct {
+		prev, is hash
+		class    keys.Class
+	}
+	var all []step
+	for _, i := range o.rekeys[p] {
+		if !o.covered(question{bit: 1 << i, p: p, rekey: true, candidate: true}, valid) {
+			continue
+		}
+		for _, event := range o.ops[i].Op.(entry.Rekey).Events {
+			all = append(all, step{event.Prev, event.Hash(), event.By})
+		}
+	}
+	path, contending = map[hash]bool{}, map[hash]bool{}
+	at := o.heads[p]
+	for {
+		path[at] = true
+		best := map[hash]bool{}
+		class := keys.Class("")
+		for _, s := range all {
+			if s.prev == at && s.class.Compare(class) > 0 {
+				class, best = s.class, map[hash]bool{}
+			}
+			if s.prev == at && s.class == class {
+				best[s.is] = true
+			}
+		}
+		sorted := slices.SortedFunc(maps.Keys(best), hash.Compare)
+		switch {
+		case len(sorted) == 0:
+			return path, contending
+		case len(sorted) > 1 && class == keys.ByKey:
+			contending[sorted[0]], contending[sorted[1]] = true, true
+			return path, contending
+		}
+		at = sorted[0]
+	}
+}
+
+// stands tells whether a key stands for a principal.
+func (o *oracle) stands(p int, head hash, valid uint64) bool {
+	if len(o.rekeys[p]) == 0 {
+		return true
+	}
+	path, _ := o.keyPath(p, valid)
+	return path[head]
+}
+
+// leads tells whether the events of rekey i stand or contend, as far as revocations by others count.
+func (o *oracle) leads(i int, valid uint64) bool {
+	p := o.grant[i]
+	if !o.covered(question{bit: 1 << i, p: p, rekey: true, candidate: true}, valid) {
+		return false
+	}
+	path, contending := o.keyPath(p, valid)
+	if !path[o.heads[o.as[i]]] {
+		return false
+	}
+	for _, event := range o.ops[i].Op.(entry.Rekey).Events {
+		if h := event.Hash(); !path[h] {
+			return contending[h]
+		}
+	}
+	return true
 }
 
 // unsound returns why an operation with known references, a right chain and a
@@ -195,12 +328,16 @@ func (o *oracle) unsound(e *entry.Entry) string {
 		if !in(h) {
 			return "grant not in past"
 		}
-		if !with.ranks[by].senior(with.ranks[o.at[h]]) {
+		if !with.ranks[by].senior(with.ranks[with.principal(h)]) {
 			return "not senior"
 		}
 		return ""
 	}
 	switch op := e.Op.(type) {
+	case entry.Accept:
+		if o.ops[o.at[e.As]].Op.Kind() == entry.KindRekey {
+			return "accepts a rekey"
+		}
 	case entry.Remove:
 		return grant(op.Grant)
 	case entry.RoleChange:
@@ -270,7 +407,7 @@ func (o *oracle) shared(valid uint64) uint64 {
 			continue
 		}
 		switch e.Op.(type) {
-		case entry.Remove, entry.RoleChange, entry.Block, entry.Leave, entry.Checkpoint, entry.Adopt:
+		case entry.Remove, entry.RoleChange, entry.Block, entry.Leave, entry.Rekey, entry.Checkpoint, entry.Adopt:
 			for _, h := range entry.Frontier(e.Op) {
 				if x, ok := o.at[h]; ok {
 					shared |= 1 << x
@@ -286,7 +423,7 @@ func (o *oracle) shared(valid uint64) uint64 {
 				if !ok {
 					break
 				}
-				p = o.at[role.Grant]
+				p = o.principal(role.Grant)
 			}
 		}
 	}
@@ -325,8 +462,8 @@ func (o *oracle) judgeData(e *entry.Entry, all []*entry.Entry, valid uint64) (is
 			isShared = true
 		}
 	}
-	p := o.at[e.As]
-	isValid = o.validPrincipal(p, valid) && o.covered(0, naming, p, false, valid)
+	p := o.principal(e.As)
+	isValid = o.validPrincipal(p, valid) && o.covered(question{naming: naming, p: p, head: o.heads[o.at[e.As]]}, valid)
 	return isValid, isValid || isShared
 }
 

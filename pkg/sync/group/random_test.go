@@ -10,6 +10,7 @@ import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 	"github.com/peersignal/peersignal/pkg/sync/group"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // history is a random group: devices that know different parts of the log write
@@ -110,7 +111,11 @@ func (h *history) step(r *replica) {
 		return
 	}
 	op := h.anyOp(r, as, p, all)
-	e, err := entry.SignOperation(r.who.key, h.randomDraft(r, as, op))
+	secret := h.keyOf(r.who, as.Hash)
+	if h.rng.IntN(7) == 0 {
+		op, secret = h.anyRekey(r.who, as)
+	}
+	e, err := entry.SignOperation(secret, h.randomDraft(r, as, op))
 	if err != nil {
 		h.t.Fatalf("%T: %v", op, err)
 	}
@@ -125,7 +130,52 @@ func (h *history) step(r *replica) {
 		h.t.Fatal(err)
 	}
 	h.ops = append(h.ops, e)
+	h.note(e)
+	if e.Op.Kind() == entry.KindRekey {
+		h.signs[e.Hash] = secret
+	}
 	r.known[e.Hash] = true
+}
+
+// anyRekey replaces a key by one of few, so that the same event comes in several
+// rekeys, after adding devices or not.
+func (h *history) anyRekey(who *person, as *entry.Entry) (entry.Op, peercrypto.SigningKey) {
+	line, key := h.lines[as.Hash], h.keyOf(who, as.Hash)
+	var events []keys.Event
+	follow := func(e keys.Event, err error) {
+		if err == nil {
+			line, err = line.Apply(e)
+		}
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		events = append(events, e)
+	}
+	for n := range 2 {
+		if len(line.Devices()) == n && h.rng.IntN(3) == 0 {
+			follow(keys.NewAddDevice(line, keys.Signers{Key: key, New: who.secret(n)}, device(n), start))
+		}
+	}
+	for {
+		next := who.secret(10 + h.rng.IntN(3))
+		if next.Public() == line.Key() {
+			continue
+		}
+		signers := keys.Signers{Key: key, New: next}
+		switch h.rng.IntN(4) {
+		case 0:
+			signers.Recovery = who.recover
+		case 1:
+			if line.Quorum() > 0 {
+				signers.Devices = []keys.DeviceSigner{{ID: device(0), Key: who.secret(0)}, {ID: device(1), Key: who.secret(1)}}
+			}
+		}
+		follow(keys.NewRotate(line, signers, keys.Rotated, start))
+		key = next
+		if h.rng.IntN(4) > 0 {
+			return entry.Rekey{Events: events, Frontier: h.frontier()}, next
+		}
+	}
 }
 
 func (h *history) randomDraft(r *replica, as *entry.Entry, op entry.Op) entry.OpDraft {
@@ -135,7 +185,9 @@ func (h *history) randomDraft(r *replica, as *entry.Entry, op entry.Op) entry.Op
 		d.Deps = []hash{as.Hash}
 	} else {
 		d.Deps = h.deps(r)
-		d.Seq, d.Prev = h.chainOf(r, as)
+		if op.Kind() != entry.KindRekey {
+			d.Seq, d.Prev = h.chainOf(r, as)
+		}
 		if d.Seq > 0 {
 			d.Dev = ""
 		}
@@ -178,7 +230,7 @@ func (h *history) deps(r *replica) []hash {
 func (h *history) chainOf(r *replica, as *entry.Entry) (int64, hash) {
 	var chain []*entry.Entry
 	for _, e := range h.ops {
-		if e.As != as.Hash || !r.known[e.Hash] {
+		if e.As != as.Hash || !r.known[e.Hash] || e.Op.Kind() == entry.KindRekey {
 			continue
 		}
 		first := e

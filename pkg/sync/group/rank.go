@@ -4,7 +4,6 @@ import (
 	"cmp"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
-	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
 
 // Rank orders grants: the smaller one is the more senior. It is fixed by the
@@ -22,35 +21,3 @@ func (r Rank) Compare(o Rank) int {
 
 // Senior reports whether r is senior to o.
 func (r Rank) Senior(o Rank) bool { return r.Compare(o) < 0 }
-
-// principal is what a grant makes. It never changes.
-type principal struct {
-	node     *node
-	user     peercrypto.ID
-	genesis  *peercrypto.UserGenesis // in the operation of the first grant
-	role     entry.Role
-	rank     Rank
-	succeeds *principal // of a role, the grant that it replaced
-}
-
-// newPrincipal returns the principal of an operation, or nil if it is no grant.
-// author is the principal of its grant, named that of the grant in a role.
-func newPrincipal(n *node, author, named *principal) *principal {
-	p := &principal{node: n}
-	switch op := n.entry.Op.(type) {
-	case entry.Create:
-		p.user, p.genesis, p.role = n.entry.Signer, &op.User, entry.Admin
-		return p
-	case entry.Add:
-		p.user, p.genesis, p.role = op.UserID, &op.User, op.Role
-	case entry.RoleChange:
-		p.user, p.genesis, p.role, p.succeeds = named.user, named.genesis, op.Role, named
-	default:
-		return nil
-	}
-	p.rank = Rank{Class: 1, Depth: author.rank.Depth + 1, Hash: n.hash}
-	if p.role == entry.Admin {
-		p.rank.Class = 0
-	}
-	return p
-}

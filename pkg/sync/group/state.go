@@ -2,7 +2,6 @@ package group
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -11,25 +10,32 @@ import (
 
 // Member is a user with at least one active grant.
 type Member struct {
-	UserID     peercrypto.ID
-	Genesis    peercrypto.UserGenesis
-	Role       entry.Role        // the highest of the active grants
-	Principals []peercrypto.Hash // the active grants, highest role first, then by rank
+	UserID  peercrypto.ID
+	Genesis peercrypto.UserGenesis
+	Role    entry.Role // the highest of the grants in Principals; Read if there are none
+	// Principals are what entries are written under, highest role first, then by
+	// rank: of each active grant the grant itself, or the rekey that set its key.
+	Principals []peercrypto.Hash
+	// Frozen is set when the key of a grant is disputed; it is not in Principals.
+	Frozen bool
 }
 
-// Principal is a grant as it was judged.
+// Principal is a grant as it was judged, with one of its keys.
 type Principal struct {
 	Grant    peercrypto.Hash
+	As       peercrypto.Hash // the grant or the rekey under which entries with this key are made
 	UserID   peercrypto.ID
 	Genesis  peercrypto.UserGenesis
-	Key      peercrypto.PublicKey // that signs under this grant
+	Key      peercrypto.PublicKey // that signs under As
+	Head     peercrypto.Hash      // the key event that set Key, or the genesis
 	Role     entry.Role
-	Modified int64 // of the grant, unix ms
+	Modified int64 // of As, unix ms
 	Rank     Rank
 	Granted  bool // the grant is a valid operation
 	Accepted bool
 	Valid    bool // Granted and Accepted
-	Active   bool // Valid and not revoked
+	Active   bool // Valid, not revoked, and Key is the one in use
+	Frozen   bool // two keys contend for the grant
 	Revoked  []peercrypto.Hash
 }
 
@@ -60,6 +66,8 @@ const (
 	AlarmOverused AlarmKind = "invitation overused"
 	// AlarmForked: a device signed two operations at one place of its chain. It was restored from a backup, or its key was copied.
 	AlarmForked AlarmKind = "chain forked"
+	// AlarmFrozen: two keys contend for a grant. Somebody else has its old key.
+	AlarmFrozen AlarmKind = "key frozen"
 )
 
 // MaxAlarms is how many alarms a State lists.
@@ -74,228 +82,215 @@ type Alarm struct {
 
 // State is what a log says. It is immutable.
 type State struct {
-	id         peercrypto.ID
-	valid      map[peercrypto.Hash]bool // of all operations
-	shared     map[peercrypto.Hash]bool // only true ones
-	heads      []peercrypto.Hash
-	principals map[peercrypto.Hash]*grant
-	members    []Member
+	id peercrypto.ID
+	facts
+}
+
+// facts are the log's findings. Those of a State are a snapshot.
+type facts struct {
+	ops        tree[peercrypto.Hash, opFlags] // of all operations
+	heads      tree[peercrypto.Hash, struct{}]
+	grants     tree[peercrypto.Hash, *grant]   // by As
+	users      tree[peercrypto.ID, []*grant]   // of each grant the current one, by rank
+	members    tree[peercrypto.ID, *Member]    // by user id
+	invites    tree[inviteKey, invitation]     // the valid ones
+	alarms     tree[alarmKey, Alarm]           // in their order
+	named      tree[peercrypto.Hash, struct{}] // by frontiers of valid operations
+	saved      tree[peercrypto.Hash, Rank]     // by valid checkpoints and adoptions; of the most senior one
 	owner      peercrypto.ID
 	created    int64
 	name       string
 	rules      entry.Rules
 	deleted    bool
-	invites    []OpenInvite // open, whatever the time
-	closed     []OpenInvite // withdrawn or used up, whatever the time
-	keys       []RendezvousKey
+	rendezvous []RendezvousKey
 	due        bool
-	alarms     []Alarm
-
-	dataSaved map[peercrypto.Hash]int
-	dataNamed map[peercrypto.Hash]bool
 }
 
-// grant is a principal with what judges its data.
+type opFlags struct{ valid, shared bool }
+
+// grant is a principal under one key, with what judges its data.
 type grant struct {
 	Principal
-	order     int
-	frontiers [][]peercrypto.Hash // of the revocations that hit it
+	lost      bool                // the key was set by an event that does not stand
+	frontiers [][]peercrypto.Hash // each must cover
+	terms     []peercrypto.Hash   // all As of the grant, in the order of the log
 }
 
-// State returns the evaluation of the log. It is computed when something was
-// added since the last call.
-func (l *Log) State() *State {
-	if l.state == nil {
-		l.state = l.newState(l.evaluate())
-	}
-	return l.state
+// inviteKey orders invitations so that those in time are found.
+type inviteKey struct {
+	expires int64
+	hash    peercrypto.Hash
 }
 
-func (l *Log) newState(v *evaluation) *State {
-	s := &State{
-		id:         l.id,
-		valid:      make(map[peercrypto.Hash]bool, len(l.nodes)),
-		shared:     make(map[peercrypto.Hash]bool, len(l.nodes)),
-		principals: make(map[peercrypto.Hash]*grant, len(v.ranked)),
-		dataSaved:  v.dataSaved, dataNamed: v.dataNamed,
+type invitation struct {
+	OpenInvite
+	open bool // not withdrawn or used up
+}
+
+type alarmKey struct {
+	kind int
+	hash peercrypto.Hash
+}
+
+func newFacts() facts {
+	return facts{
+		ops:     newTree[peercrypto.Hash, opFlags](peercrypto.Hash.Compare),
+		heads:   newTree[peercrypto.Hash, struct{}](peercrypto.Hash.Compare),
+		grants:  newTree[peercrypto.Hash, *grant](peercrypto.Hash.Compare),
+		users:   newTree[peercrypto.ID, []*grant](cmp.Compare[peercrypto.ID]),
+		members: newTree[peercrypto.ID, *Member](cmp.Compare[peercrypto.ID]),
+		invites: newTree[inviteKey, invitation](func(a, b inviteKey) int {
+			return cmp.Or(cmp.Compare(a.expires, b.expires), a.hash.Compare(b.hash))
+		}),
+		alarms: newTree[alarmKey, Alarm](func(a, b alarmKey) int {
+			return cmp.Or(cmp.Compare(a.kind, b.kind), a.hash.Compare(b.hash))
+		}),
+		named: newTree[peercrypto.Hash, struct{}](peercrypto.Hash.Compare),
+		saved: newTree[peercrypto.Hash, Rank](peercrypto.Hash.Compare),
+		due:   true,
 	}
-	for i, n := range l.nodes {
-		s.valid[n.hash] = v.valid[i]
-		if v.shared[i] {
-			s.shared[n.hash] = true
-			if !v.followed[i] {
-				s.heads = append(s.heads, n.hash)
-			}
-		}
-	}
-	slices.SortFunc(s.heads, peercrypto.Hash.Compare)
-	for _, j := range v.ranked {
-		s.principals[j.p.node.hash] = newGrant(j)
-	}
-	s.setMembers(v)
-	s.setSettings(v)
-	s.invites, s.closed, s.alarms = v.invitations()
-	s.alarms = append(s.alarms, v.forkAlarms()...)
-	s.alarms = s.alarms[:min(len(s.alarms), MaxAlarms)]
-	s.keys, s.due = v.rendezvous()
+}
+
+func (f *facts) snapshot() facts {
+	s := *f
+	s.ops, s.heads, s.grants, s.users = f.ops.snapshot(), f.heads.snapshot(), f.grants.snapshot(), f.users.snapshot()
+	s.members, s.invites, s.alarms = f.members.snapshot(), f.invites.snapshot(), f.alarms.snapshot()
+	s.named, s.saved = f.named.snapshot(), f.saved.snapshot()
 	return s
 }
 
-func newGrant(j *judgement) *grant {
-	g := &grant{order: j.order, Principal: Principal{
-		Grant: j.p.node.hash, UserID: j.p.user, Genesis: *j.p.genesis, Key: j.p.genesis.Key,
-		Role: j.p.role, Modified: j.p.node.entry.Modified, Rank: j.p.rank,
-		Granted: j.granted, Accepted: j.accepted, Valid: j.valid(), Active: j.active(),
-	}}
-	for _, r := range j.hits {
-		g.Revoked = append(g.Revoked, r.hash)
-		g.frontiers = append(g.frontiers, entry.Frontier(r.entry.Op))
+// State returns the evaluation of the log. After something was added it costs
+// about what that touches, not what the log holds.
+func (l *Log) State() *State {
+	if l.state == nil {
+		l.live.settle()
+		l.live.bring()
+		l.state = &State{l.id, l.live.facts.snapshot()}
 	}
-	slices.SortFunc(g.Revoked, peercrypto.Hash.Compare)
-	return g
-}
-
-func (s *State) setMembers(v *evaluation) {
-	active := map[peercrypto.ID][]*principal{}
-	for _, j := range v.ranked { // by rank
-		if j.active() {
-			active[j.p.user] = append(active[j.p.user], j.p)
-		}
-	}
-	for _, user := range slices.Sorted(maps.Keys(active)) {
-		grants := active[user]
-		slices.SortStableFunc(grants, func(a, b *principal) int {
-			switch {
-			case a.role == b.role:
-				return 0
-			case a.role.AtLeast(b.role):
-				return -1
-			}
-			return 1
-		})
-		m := Member{UserID: user, Genesis: *grants[0].genesis, Role: grants[0].role}
-		for _, p := range grants {
-			m.Principals = append(m.Principals, p.node.hash)
-		}
-		s.members = append(s.members, m)
-	}
-}
-
-// setSettings applies creates, policies and deletes in the order (modified, hash).
-func (s *State) setSettings(v *evaluation) {
-	var policies []*node
-	for i, n := range v.log.nodes {
-		if !v.valid[i] {
-			continue
-		}
-		switch op := n.entry.Op.(type) {
-		case entry.Create:
-			s.owner, s.created = n.entry.Signer, n.entry.Modified
-			s.name, s.rules = op.Name, op.Policy
-		case entry.Policy:
-			policies = append(policies, n)
-		case entry.Delete:
-			s.deleted = true
-		}
-	}
-	slices.SortFunc(policies, func(a, b *node) int {
-		return cmp.Or(cmp.Compare(a.entry.Modified, b.entry.Modified), byHash(a, b))
-	})
-	for _, n := range policies { // later than the create, on which all build
-		op := n.entry.Op.(entry.Policy)
-		if op.Name != nil {
-			s.name = *op.Name
-		}
-		if op.Admit != nil {
-			s.rules.Admit = *op.Admit
-		}
-		if op.Stock != nil {
-			s.rules.Stock = *op.Stock
-		}
-	}
+	return l.state
 }
 
 // ID returns the group's id.
 func (s *State) ID() peercrypto.ID { return s.id }
 
 // Valid reports whether an operation counts.
-func (s *State) Valid(op peercrypto.Hash) bool { return s.valid[op] }
+func (s *State) Valid(op peercrypto.Hash) bool {
+	f, _ := s.ops.get(op)
+	return f.valid
+}
 
 // Shared reports whether an operation is transferred and fingerprinted. Valid
 // ones are.
-func (s *State) Shared(op peercrypto.Hash) bool { return s.shared[op] }
+func (s *State) Shared(op peercrypto.Hash) bool {
+	f, _ := s.ops.get(op)
+	return f.shared
+}
 
 // Heads returns the shared operations on which no other shared one builds,
 // sorted: the deps of the next operation.
-func (s *State) Heads() []peercrypto.Hash { return slices.Clone(s.heads) }
+func (s *State) Heads() []peercrypto.Hash { return s.firstHeads(-1) }
+
+// firstHeads returns at most n heads; all if n is negative.
+func (s *State) firstHeads(n int) []peercrypto.Hash {
+	var heads []peercrypto.Hash
+	s.heads.each(func(h peercrypto.Hash, _ struct{}) bool {
+		if len(heads) == n {
+			return false
+		}
+		heads = append(heads, h)
+		return true
+	})
+	return heads
+}
 
 // Members returns the members by user id.
 func (s *State) Members() []Member {
-	members := slices.Clone(s.members)
-	for i := range members {
-		members[i].Principals = slices.Clone(members[i].Principals)
-	}
+	var members []Member
+	s.members.each(func(_ peercrypto.ID, m *Member) bool {
+		members = append(members, m.clone())
+		return true
+	})
 	return members
+}
+
+func (m *Member) clone() Member {
+	c := *m
+	c.Principals = slices.Clone(m.Principals)
+	return c
 }
 
 // Member returns the member with that user id.
 func (s *State) Member(user peercrypto.ID) (Member, bool) {
-	i, ok := slices.BinarySearchFunc(s.members, user, func(m Member, u peercrypto.ID) int {
-		return cmp.Compare(m.UserID, u)
-	})
+	m, ok := s.members.get(user)
 	if !ok {
 		return Member{}, false
 	}
-	m := s.members[i]
-	m.Principals = slices.Clone(m.Principals)
-	return m, true
+	return m.clone(), true
 }
 
-// Principal returns how a grant was judged.
-func (s *State) Principal(g peercrypto.Hash) (Principal, bool) {
-	p, ok := s.principals[g]
+func (p Principal) clone() Principal {
+	p.Revoked = slices.Clone(p.Revoked)
+	return p
+}
+
+// Principal returns how a grant was judged, under the key that it began with or,
+// given a rekey, that one's.
+func (s *State) Principal(as peercrypto.Hash) (Principal, bool) {
+	g, ok := s.grants.get(as)
 	if !ok {
 		return Principal{}, false
 	}
-	out := p.Principal
-	out.Revoked = slices.Clone(out.Revoked)
-	return out, true
+	return g.clone(), true
 }
 
-// Principals returns all grants of a user, valid or not, by rank: "" for all users.
+// Principals returns all grants of a user, valid or not, by rank, each with the
+// key in use: "" for all users.
 func (s *State) Principals(user peercrypto.ID) []Principal {
-	var all []*grant
-	for _, p := range s.principals {
-		if user == "" || p.UserID == user {
-			all = append(all, p)
+	var out []Principal
+	add := func(_ peercrypto.ID, grants []*grant) bool {
+		for _, g := range grants {
+			out = append(out, g.clone())
 		}
+		return true
 	}
-	slices.SortFunc(all, func(a, b *grant) int { return cmp.Compare(a.order, b.order) })
-	out := make([]Principal, len(all))
-	for i, p := range all {
-		out[i] = p.Principal
-		out[i].Revoked = slices.Clone(p.Revoked)
+	if user != "" {
+		grants, _ := s.users.get(user)
+		add(user, grants)
+		return out
 	}
+	s.users.each(add)
+	slices.SortFunc(out, func(a, b Principal) int { return a.Rank.Compare(b.Rank) })
 	return out
+}
+
+// Terms returns under what the entries of a grant are made, whatever its keys
+// were: the grant and its rekeys, in no particular order. as may be any of them.
+func (s *State) Terms(as peercrypto.Hash) []peercrypto.Hash {
+	g, ok := s.grants.get(as)
+	if !ok {
+		return nil
+	}
+	return slices.Clone(g.terms)
 }
 
 // Unaccepted returns the grants of a user that wait for an accept: valid
 // operations that nothing revokes.
 func (s *State) Unaccepted(user peercrypto.ID) []peercrypto.Hash {
-	var grants []peercrypto.Hash
-	for _, p := range s.Principals(user) {
-		if p.Granted && !p.Accepted && len(p.Revoked) == 0 {
-			grants = append(grants, p.Grant)
+	var waiting []peercrypto.Hash
+	grants, _ := s.users.get(user)
+	for _, g := range grants {
+		if g.Granted && !g.Accepted && len(g.Revoked) == 0 {
+			waiting = append(waiting, g.Grant)
 		}
 	}
-	return grants
+	return waiting
 }
 
-// ActiveGrant returns the strongest active grant of a user that is at least of
-// a role: the one with the highest role, of these the most senior.
+// ActiveGrant returns what a user's next entry is made under: of the active
+// grants that are at least of a role the one with the highest, of these the most senior.
 func (s *State) ActiveGrant(user peercrypto.ID, needs entry.Role) (peercrypto.Hash, bool) {
-	m, ok := s.Member(user)
-	if !ok || !m.Role.AtLeast(needs) {
+	m, ok := s.members.get(user)
+	if !ok || len(m.Principals) == 0 || !m.Role.AtLeast(needs) {
 		return peercrypto.Hash{}, false
 	}
 	return m.Principals[0], true
@@ -318,24 +313,32 @@ func (s *State) Policy() entry.Rules { return s.rules }
 func (s *State) Deleted() bool { return s.deleted }
 
 // Invites returns the invitations that are open at a time (unix ms), by hash.
-func (s *State) Invites(now int64) []OpenInvite { return inTime(s.invites, now) }
+func (s *State) Invites(now int64) []OpenInvite { return s.invitesFrom(now, true) }
 
 // ClosedInvites returns the invitations that were withdrawn or used up and would
-// not have expired at a time (unix ms): whoever comes with one should be told.
-func (s *State) ClosedInvites(now int64) []OpenInvite { return inTime(s.closed, now) }
+// not have expired at a time (unix ms), by hash: whoever comes with one should be told.
+func (s *State) ClosedInvites(now int64) []OpenInvite { return s.invitesFrom(now, false) }
 
-func inTime(all []OpenInvite, now int64) []OpenInvite {
+func (s *State) invitesFrom(now int64, open bool) []OpenInvite {
 	var some []OpenInvite
-	for _, i := range all {
-		if now <= i.Expires {
-			some = append(some, i)
+	s.invites.from(inviteKey{expires: now}, func(_ inviteKey, i invitation) bool {
+		if i.open == open {
+			some = append(some, i.OpenInvite)
 		}
-	}
+		return true
+	})
+	slices.SortFunc(some, func(a, b OpenInvite) int { return a.Hash.Compare(b.Hash) })
 	return some
 }
 
+// InviteKeys calls fn for the key of each valid invitation, open or not, until
+// fn returns false.
+func (s *State) InviteKeys(fn func(ipk peercrypto.PublicKey) bool) {
+	s.invites.each(func(_ inviteKey, i invitation) bool { return fn(i.IPK) })
+}
+
 // RendezvousKeys returns the keys to listen on, the announced one first.
-func (s *State) RendezvousKeys() []RendezvousKey { return slices.Clone(s.keys) }
+func (s *State) RendezvousKeys() []RendezvousKey { return slices.Clone(s.rendezvous) }
 
 // RotationDue reports whether an admin's device should write a new rendezvous
 // key: somebody was revoked who may know the current one, or there is none.
@@ -343,9 +346,11 @@ func (s *State) RotationDue() bool { return s.due }
 
 // Alarms returns at most [MaxAlarms] alarms, in the same order everywhere.
 func (s *State) Alarms() []Alarm {
-	alarms := slices.Clone(s.alarms)
-	for i := range alarms {
-		alarms[i].Ops = slices.Clone(alarms[i].Ops)
-	}
+	var alarms []Alarm
+	s.alarms.each(func(_ alarmKey, a Alarm) bool {
+		a.Ops = slices.Clone(a.Ops)
+		alarms = append(alarms, a)
+		return len(alarms) < MaxAlarms
+	})
 	return alarms
 }

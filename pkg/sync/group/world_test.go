@@ -14,6 +14,7 @@ import (
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 	"github.com/peersignal/peersignal/pkg/sync/fold"
 	"github.com/peersignal/peersignal/pkg/sync/group"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // start is when the groups of the tests begin, in unix ms.
@@ -25,18 +26,29 @@ type hash = peercrypto.Hash
 type person struct {
 	name    string
 	key     peercrypto.SigningKey
+	recover peercrypto.SigningKey
 	genesis peercrypto.UserGenesis
 	id      peercrypto.ID
 }
 
-func newPerson(name string) *person {
+// secret returns one more key of a person.
+func (p *person) secret(n int) peercrypto.SigningKey { return seededKey(fmt.Sprint(p.name, n)) }
+
+func seededKey(name string) peercrypto.SigningKey {
 	seed := sha256.Sum256([]byte("seed of " + name))
 	key, err := peercrypto.SigningKeyFromSeed(seed[:])
 	if err != nil {
 		panic(err)
 	}
-	genesis := peercrypto.UserGenesis{V: 1, Created: start - 1000, Key: key.Public()}
-	return &person{name, key, genesis, genesis.ID()}
+	return key
+}
+
+func newPerson(name string) *person {
+	key, recover := seededKey(name), seededKey(name+"'s recovery")
+	public := recover.Public()
+	pin := peercrypto.Sum(public[:])
+	genesis := peercrypto.UserGenesis{V: 1, Created: start - 1000, Key: key.Public(), Recovery: &pin}
+	return &person{name, key, recover, genesis, genesis.ID()}
 }
 
 // The cast. The owner is always ann.
@@ -60,6 +72,8 @@ type world struct {
 	log    *group.Log // everything that was made, in the order in which it was
 	ops    []*entry.Entry
 	next   int
+	lines  map[hash]keys.State            // of grants and rekeys
+	signs  map[hash]peercrypto.SigningKey // under grants and rekeys; missing is the person's first key
 }
 
 func newWorld(t testing.TB) *world {
@@ -70,9 +84,67 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, create: create, log: group.NewLog(create.Group), next: 10}
+	w := &world{
+		t: t, create: create, log: group.NewLog(create.Group), next: 10,
+		lines: map[hash]keys.State{}, signs: map[hash]peercrypto.SigningKey{},
+	}
 	w.keep(create)
 	return w
+}
+
+// note keeps the keys of a grant or rekey.
+func (w *world) note(e *entry.Entry) {
+	switch op := e.Op.(type) {
+	case entry.Create:
+		w.lines[e.Hash] = keys.Genesis(op.User)
+	case entry.Add:
+		w.lines[e.Hash], _ = op.Line()
+	case entry.RoleChange:
+		w.lines[e.Hash] = w.lines[op.Grant]
+		w.signs[e.Hash] = w.signs[op.Grant]
+	case entry.Rekey:
+		line := w.lines[e.As]
+		for _, event := range op.Events {
+			var err error
+			if line, err = line.Apply(event); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		w.lines[e.Hash] = line
+	}
+}
+
+// keyOf returns the key that signs under a grant or rekey.
+func (w *world) keyOf(by *person, as hash) peercrypto.SigningKey {
+	if key, ok := w.signs[as]; ok && !key.IsZero() {
+		return key
+	}
+	return by.key
+}
+
+// rekey replaces the key under as by one of a person's, by recovery unless told otherwise.
+func (w *world) rekey(by *person, as *entry.Entry, next peercrypto.SigningKey, class keys.Class, frontier []hash, options ...option) *entry.Entry {
+	w.t.Helper()
+	signers := keys.Signers{Key: w.keyOf(by, as.Hash), New: next}
+	if class == keys.ByRecovery {
+		signers.Recovery = by.recover
+	}
+	event, err := keys.NewRotate(w.lines[as.Hash], signers, keys.Compromised, start)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.rekeyBy(by, as, next, entry.Rekey{Events: []keys.Event{event}, Frontier: frontier}, options...)
+}
+
+func (w *world) rekeyBy(by *person, as *entry.Entry, next peercrypto.SigningKey, op entry.Rekey, options ...option) *entry.Entry {
+	w.t.Helper()
+	e, err := entry.SignOperation(next, w.draft(by, as, op, options...))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.keep(e)
+	w.signs[e.Hash] = next
+	return e
 }
 
 func (w *world) keep(e *entry.Entry) {
@@ -81,6 +153,7 @@ func (w *world) keep(e *entry.Entry) {
 		w.t.Fatalf("adding %s: %v", e.Op.Kind(), err)
 	}
 	w.ops = append(w.ops, e)
+	w.note(e)
 }
 
 // option changes a draft before it is signed.
@@ -123,7 +196,7 @@ func (w *world) draft(by *person, as *entry.Entry, op entry.Op, options ...optio
 	for _, o := range options {
 		o(&d)
 	}
-	if _, ok := op.(entry.Accept); !ok {
+	if k := op.Kind(); k != entry.KindAccept && k != entry.KindRekey {
 		d.Seq, d.Prev = w.log.Head(as.Hash, d.Dev)
 	}
 	if d.Seq > 0 {
@@ -142,7 +215,7 @@ func (w *world) draft(by *person, as *entry.Entry, op entry.Op, options ...optio
 // op makes a sound operation and adds it.
 func (w *world) op(by *person, as *entry.Entry, op entry.Op, options ...option) *entry.Entry {
 	w.t.Helper()
-	e, err := entry.SignOperation(by.key, w.draft(by, as, op, options...))
+	e, err := entry.SignOperation(w.keyOf(by, as.Hash), w.draft(by, as, op, options...))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -153,7 +226,7 @@ func (w *world) op(by *person, as *entry.Entry, op entry.Op, options ...option) 
 // refused makes an operation that must be unsound for that reason.
 func (w *world) refused(want string, by *person, as *entry.Entry, op entry.Op, options ...option) {
 	w.t.Helper()
-	e, err := entry.SignOperation(by.key, w.draft(by, as, op, options...))
+	e, err := entry.SignOperation(w.keyOf(by, as.Hash), w.draft(by, as, op, options...))
 	if err == nil {
 		err = w.log.Check(e)
 	}
@@ -197,7 +270,7 @@ func (w *world) data(by *person, as *entry.Entry, seq int64, prev *entry.Entry, 
 	for _, o := range options {
 		o(&d)
 	}
-	e, err := entry.SignData(by.key, d)
+	e, err := entry.SignData(w.keyOf(by, as.Hash), d)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -1,0 +1,162 @@
+package keys
+
+import (
+	"slices"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+)
+
+// Trust is how a device came to know a user.
+type Trust string
+
+// The levels in rising order.
+const (
+	Seen       Trust = "seen"       // first use: nobody vouched
+	Introduced Trust = "introduced" // by an admin of a group of both
+	Verified   Trust = "verified"   // people compared numbers or scanned a code
+)
+
+func (t Trust) level() int { return slices.Index([]Trust{Seen, Introduced, Verified}, t) }
+
+// MaxConflicts bounds the claims of one id that a pin remembers.
+const MaxConflicts = 4
+
+// Pin is what a device remembers of a user: the genesis that it saw first and
+// how far it followed the history. It is a value: transitions return a new one.
+type Pin struct {
+	UserID  peercrypto.ID        `json:"userId"`
+	Genesis peercrypto.Hash      `json:"genesis"`
+	Head    peercrypto.Hash      `json:"head"` // the last event that was followed
+	Seq     int64                `json:"seq"`
+	Key     peercrypto.PublicKey `json:"key"`
+	Trust   Trust                `json:"trust"`
+	Since   int64                `json:"since"` // when Trust was reached, unix ms
+	// Rotated is set when the user changed the key by itself after people had compared numbers.
+	Rotated bool `json:"rotated,omitzero"`
+	Frozen  bool `json:"frozen,omitzero"` // two keys contend
+	Ended   bool `json:"ended,omitzero"`  // the key was revoked and there is no other
+	// Conflicts are other genesis hashes that claimed the id, the first ones.
+	Conflicts []peercrypto.Hash `json:"conflicts,omitzero"`
+}
+
+// News is what a transition found.
+type News string
+
+// What a person may have to be told.
+const (
+	Nothing     News = ""
+	KeyRotated  News = "key rotated"   // signed by the old key: trust stays
+	KeyReplaced News = "key replaced"  // by recovery or devices: Verified falls to Introduced
+	KeyOverrun  News = "key overruled" // an event that was followed does not stand any more: trust falls to Seen
+	KeyFrozen   News = "key frozen"
+	KeyEnded    News = "key revoked"
+	IDConflict  News = "id conflict" // somebody else claims the id
+)
+
+// NewPin pins a user at first sight. now is unix ms.
+func NewPin(body peercrypto.UserGenesis, h History, now int64) Pin {
+	p := Pin{UserID: h.State.user, Genesis: body.Hash(), Trust: Seen, Since: now}
+	p.follow(h)
+	return p
+}
+
+// Usable reports whether entries and certificates under Key may be taken as the user's.
+func (p Pin) Usable() bool { return !p.Frozen && !p.Ended }
+
+func (p *Pin) follow(h History) {
+	p.Head, p.Seq, p.Key = h.State.head, h.State.seq, h.State.key
+	p.Frozen, p.Ended = h.Frozen(), h.State.ended
+}
+
+// Observe follows a history of the same user that is known better than before:
+// events that are only older than what was followed change nothing. path tells
+// the class of the events behind the pinned one.
+func (p Pin) Observe(h History, events []Event, now int64) (Pin, News) {
+	if h.State.user != p.UserID {
+		return p, Nothing
+	}
+	known := p.Head == p.Genesis || h.Holds(p.Head)
+	if !known && !h.Frozen() && h.State.seq < p.Seq && !overruled(p, events) {
+		return p, Nothing // less is known there
+	}
+	old := p
+	p.follow(h)
+	switch {
+	case !known && !old.Frozen:
+		p.Trust, p.Since, p.Rotated = Seen, now, false
+		if p.Frozen {
+			return p, KeyFrozen
+		}
+		return p, KeyOverrun
+	case p.Frozen && !old.Frozen:
+		return p, KeyFrozen
+	case p.Ended && !old.Ended:
+		return p, KeyEnded
+	case p.Key == old.Key:
+		return p, Nothing
+	case selfSigned(h, old.Head, events):
+		p.Rotated = p.Rotated || p.Trust == Verified
+		return p, KeyRotated
+	}
+	if p.Trust == Verified {
+		p.Trust, p.Since, p.Rotated = Introduced, now, false
+	}
+	return p, KeyReplaced
+}
+
+// overruled tells whether the pinned head is among the events and yet not on the path.
+func overruled(p Pin, events []Event) bool {
+	return slices.ContainsFunc(events, func(e Event) bool { return e.Hash() == p.Head })
+}
+
+// selfSigned tells whether all events behind one, as far as they stand, are by the key.
+func selfSigned(h History, behind peercrypto.Hash, events []Event) bool {
+	from := slices.Index(h.Path, behind) + 1
+	for _, hash := range h.Path[from:] {
+		i := slices.IndexFunc(events, func(e Event) bool { return e.Hash() == hash })
+		if i < 0 || events[i].By != ByKey {
+			return false
+		}
+	}
+	return true
+}
+
+// Introduce notes that an admin of a shared group vouched for the pinned
+// genesis. Another one is a conflict.
+func (p Pin) Introduce(genesis peercrypto.Hash, now int64) (Pin, News) {
+	if genesis != p.Genesis {
+		return p.Conflict(genesis)
+	}
+	return p.raise(Introduced, now), Nothing
+}
+
+// Verify notes that people compared the numbers of this pin. It does nothing
+// for what can't be used.
+func (p Pin) Verify(now int64) Pin {
+	if !p.Usable() {
+		return p
+	}
+	p.Rotated = false
+	return p.raise(Verified, now)
+}
+
+func (p Pin) raise(t Trust, now int64) Pin {
+	if t.level() > p.Trust.level() {
+		p.Trust, p.Since = t, now
+	}
+	return p
+}
+
+// Conflict notes that another genesis claims the id. The pin stays as it is.
+func (p Pin) Conflict(genesis peercrypto.Hash) (Pin, News) {
+	if genesis == p.Genesis || slices.Contains(p.Conflicts, genesis) {
+		return p, Nothing
+	}
+	if len(p.Conflicts) < MaxConflicts {
+		p.Conflicts = append(slices.Clone(p.Conflicts), genesis)
+	}
+	return p, IDConflict
+}
+
+// Identity returns what to compare.
+func (p Pin) Identity() Identity { return Identity{p.UserID, p.Genesis, p.Head, p.Key} }
