@@ -117,8 +117,8 @@ type ending struct {
 }
 
 // endings returns what ended the membership of a user who was a member, oldest first: of each grant the first revocation, so that nothing in
-// its past is newer than the membership. It is empty for members and for those who never were.
-func (g *replica) endings(s *group.State, user peercrypto.ID) []ending {
+// its past is newer than the membership. It is empty for members and for those who never were; offered adds those who were asked and never accepted.
+func (g *replica) endings(s *group.State, user peercrypto.ID, offered bool) []ending {
 	if _, member := s.Member(user); member {
 		return nil
 	}
@@ -126,7 +126,7 @@ func (g *replica) endings(s *group.State, user peercrypto.ID) []ending {
 	defer g.logMu.RUnlock()
 	var out []ending
 	for _, p := range s.Principals(user) {
-		if !p.Accepted {
+		if !p.Accepted && !offered {
 			continue
 		}
 		end, ok := g.endOf(s, p)
@@ -163,7 +163,7 @@ func (g *replica) endOf(s *group.State, p group.Principal) (ending, bool) {
 
 // removal tells who ended the membership of a user; nil if nobody else did.
 func (g *replica) removal(s *group.State, user peercrypto.ID) *Removal {
-	ends := g.endings(s, user)
+	ends := g.endings(s, user, false)
 	if len(ends) == 0 {
 		return nil
 	}

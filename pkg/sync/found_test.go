@@ -6,6 +6,7 @@ import (
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
 	"github.com/peersignal/peersignal/pkg/sync/storetest"
 )
 
@@ -67,4 +68,56 @@ func TestJoinWithClockBehind(t *testing.T) {
 	c.cancel()
 	joiner.clock.add(3 * time.Minute)
 	syncPair(t, owner, joiner, g).end()
+}
+
+// TestJoinAgainBeforeTheLeaveIsKnown: who left and joins again meets a member who has not heard of the leave and shows a log without
+// a new grant. That is no fake: the leave is told first, then the join is repeated in the same session.
+func TestJoinAgainBeforeTheLeaveIsKnown(t *testing.T) {
+	owner, member := newNode(t, 0), newNode(t, 1)
+	g := owner.create("g")
+	inv := owner.invite(g, groupsync.InviteOptions{Uses: 2})
+	must(t, member.Join(t.Context(), inv))
+	syncPair(t, owner, member, g).end()
+	must(t, member.Leave(t.Context(), g))
+	must(t, member.Join(t.Context(), inv))
+	syncPair(t, owner, member, g).end()
+	if n := len(owner.info(g).Members); n != 2 {
+		t.Fatalf("%d members", n)
+	}
+}
+
+// TestAcceptAfterWithdrawal: somebody accepts an offer that was taken back meanwhile, and is told.
+func TestAcceptAfterWithdrawal(t *testing.T) {
+	owner, guest := newNode(t, 0), newNode(t, 1)
+	common, g := owner.create("common"), owner.create("g")
+	join(t, owner, common, entry.Write, guest)
+	must(t, owner.AddMember(t.Context(), g, guest.ident.Genesis, entry.Write))
+	events := guest.Subscribe(t.Context())
+	c := connect(t, owner, guest)
+	nextEvent[groupsync.GroupOffered](t, events)
+	c.end()
+	must(t, owner.Remove(t.Context(), g, guest.UserID(), "a mistake"))
+	must(t, guest.Accept(t.Context(), g))
+	c = connect(t, owner, guest)
+	if ev := nextEvent[groupsync.RemovedFromGroup](t, events); ev.Group != g || ev.Reason != "a mistake" {
+		t.Fatalf("%+v", ev)
+	}
+	c.end()
+}
+
+// TestLeaveToldByAnotherDevice: a leave is told by each device of who left, not only by the one that wrote it.
+func TestLeaveToldByAnotherDevice(t *testing.T) {
+	owner, first := newNode(t, 0), newNode(t, 1)
+	second := otherDevice(t, first, "second")
+	common, g := owner.create("common"), owner.create("g")
+	join(t, owner, common, entry.Write, first)
+	join(t, owner, g, entry.Write, first)
+	syncPair(t, first, second, g).end()
+	must(t, first.Leave(t.Context(), g))
+	c := connect(t, first, second)
+	eventually(t, "the second device knows", func() bool { return !second.info(g).Joined })
+	c.end()
+	c = connect(t, second, owner)
+	eventually(t, "the owner knows", func() bool { return len(owner.info(g).Members) == 1 })
+	c.end()
 }

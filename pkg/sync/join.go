@@ -203,7 +203,7 @@ func (e *Engine) completeJoin(ctx context.Context, from, id peercrypto.ID, j *pe
 		if err := b.admit(items); err != nil {
 			return err
 		}
-		if err := b.checkJoined(known && j == nil); err != nil {
+		if err := b.checkJoined(known); err != nil {
 			return err
 		}
 		return b.tx.PutValue(bucketJoins, string(id), nil)
@@ -221,8 +221,8 @@ func (e *Engine) completeJoin(ctx context.Context, from, id peercrypto.ID, j *pe
 	return nil
 }
 
-// checkJoined tells whether a log that was taken in as a whole makes this user a member. again is set when the group was known before and the log
-// comes from the user's own other device, which may not know of a removal yet.
+// checkJoined tells whether a log that was taken in as a whole makes this user a member. again is set when the group was known before: who sent
+// it may not have heard of the end of the membership yet, and no harm is done.
 func (b *batch) checkJoined(again bool) error {
 	b.listMissing()
 	_, member := b.state.Member(b.e.userID)

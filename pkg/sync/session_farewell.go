@@ -63,11 +63,17 @@ func (s *Session) farewell(ctx context.Context, id peercrypto.ID, since int64, l
 	switch {
 	case v.rec.Left && (member || s.peer.UserID == s.e.userID):
 		ops, err = s.leaves(ctx, id, f.since)
-	case v.rec.Joined && !v.rec.Left && !member:
+	case v.rec.Joined && !v.rec.Left:
 		var roots []peercrypto.Hash
-		for _, end := range g.endings(v.state, s.peer.UserID) {
+		// Who says that it is a member may have accepted a grant after it was revoked.
+		for _, end := range g.endings(v.state, s.peer.UserID, listed) {
 			roots = append(roots, end.op.Hash)
 			f.theirs = f.theirs || end.op.Signer == s.peer.UserID
+		}
+		if listed && member { // it counts this user as a member, who left on another device or was removed by a third
+			for _, end := range g.endings(v.state, s.e.userID, false) {
+				roots = append(roots, end.op.Hash)
+			}
 		}
 		ops, err = s.pastOf(ctx, roots, f.since)
 	}
@@ -164,18 +170,25 @@ func (s *Session) told(ctx context.Context, id peercrypto.ID) error {
 }
 
 // confirmed notes that a member has stored this user's leave, and asks once more: the other side may know this user by a grant that a more
-// senior one made meanwhile, and that has to be left, too.
+// senior one made meanwhile, and that has to be left, too. Who wants to join again asks for that.
 func (s *Session) confirmed(id peercrypto.ID, f *farewell) {
 	g, err := s.e.replica(id)
-	if err != nil || !g.view.Load().rec.Left || f.waiting > 0 || !f.listed || s.peer.UserID == s.e.userID {
+	if err != nil || f.waiting > 0 || !f.listed || s.peer.UserID == s.e.userID {
 		return
 	}
-	s.slowly(func(ctx context.Context) {
-		if err := s.e.leaveTold(ctx, id); err != nil {
-			s.fail(err)
-		}
-	})
-	if s.e.pendingJoins()[id] == nil {
+	left := g.view.Load().rec.Left
+	if left {
+		s.slowly(func(ctx context.Context) {
+			if err := s.e.leaveTold(ctx, id); err != nil {
+				s.fail(err)
+			}
+		})
+	}
+	j := s.e.pendingJoins()[id]
+	switch {
+	case j != nil && s.loop.knocked[id]:
+		s.tell(rawFrame{id, j.claim}.encode(frameJoin))
+	case j == nil && left:
 		s.setAsking(id, true)
 		s.tell(rawFrame{group: id}.encode(frameJoin))
 	}
@@ -246,6 +259,9 @@ func (s *Session) over() bool {
 			wait, done = endWithin, false
 		}
 		done = done && !f.theirs
+		if s.loop.knocked[id] && s.e.pendingJoins()[id] != nil {
+			wait, done = endWithin, false // it joins again
+		}
 	}
 	return done || now.Sub(s.loop.ending) >= wait
 }
