@@ -27,6 +27,7 @@ type server struct {
 	http   *http.Client
 	logs   *output
 	stop   func()
+	wait   func() // until it has ended by itself
 }
 
 // output can be read while it is written to.
@@ -68,12 +69,15 @@ func startServer(t *testing.T, args ...string) *server {
 		done <- cmd.ExecuteContext(ctx)
 		_ = w.Close()
 	}()
-	s.stop = sync.OnceFunc(func() {
-		cancel()
+	s.wait = sync.OnceFunc(func() {
 		if err := <-done; err != nil {
 			t.Errorf("serve: %v", err)
 		}
 	})
+	s.stop = func() {
+		cancel()
+		s.wait()
+	}
 	t.Cleanup(s.stop)
 	var err error
 	if s.banner, err = bufio.NewReader(out).ReadString('\n'); err != nil {

@@ -25,7 +25,7 @@ func (a *app) httpServers() []httpServer {
 	mux := http.NewServeMux()
 	mux.Handle(wire.Path, a.signaling.Handler())
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.readyz(w, r, a.listeners.metrics == nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.readyz(w, r, true) })
 	mux.HandleFunc("GET /{$}", a.home)
 	clients := a.newHTTP(mux)
 	clients.ConnState = a.quiet.watch
