@@ -73,6 +73,10 @@ deploy-check: ## alerts, dashboard, units, compose file and chart against the pr
 image-check: ## build the Dockerfile with buildah and start what is in it as its user (root; Debian packages buildah, debootstrap)
 	test/image/check.sh
 
+.PHONY: soak
+soak: ## hours of traffic compressed: nothing may be left of it; about 5 minutes, SOAK=30m for longer
+	SOAK=$(or $(SOAK),5m) $(GO) test -count=1 -timeout 24h -v -run TestSoak ./test/soak
+
 .PHONY: bench-signaling
 bench-signaling: build ## the server beside bare ones (gws, coder, Node), under 6 minutes; SHORT=1: less than one; figures are ratios
 	$(GO) run ./test/bench/signaling -bin bin $(if $(SHORT),-short)

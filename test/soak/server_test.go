@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package soak keeps the real server busy for a long time, and under the race detector.
 package soak
 
