@@ -105,6 +105,19 @@ func (j *fileJob) gather() error {
 	}
 }
 
+// hurry lets every device be asked at once that did not have the file, or was
+// busy: somebody waits, and maybe knows that it was shared meanwhile.
+func (j *fileJob) hurry() {
+	now := time.Now()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for c, after := range j.after {
+		if after.Before(now.Add(retryNone)) {
+			j.after[c] = now
+		}
+	}
+}
+
 // look starts a source for each connection that may be one and is none.
 func (j *fileJob) look(ctx context.Context) {
 	now := time.Now()

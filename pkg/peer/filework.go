@@ -197,6 +197,7 @@ func (w *fileWork) begin(ref files.Ref, group peercrypto.ID) (*fileJob, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if job := w.jobs[ref]; job != nil {
+		job.hurry()
 		return job, nil
 	}
 	partial, err := w.store.Begin(ref, fileWant{Group: group}.encode())
