@@ -67,6 +67,7 @@ func (c *Conn) sendWire(frames []byte) {
 		c.wire = append(c.wire, frames...)
 		c.queued += len(frames)
 		c.o.Budget.force(len(frames))
+		c.startLocked()
 		c.mu.Unlock()
 		return
 	}
