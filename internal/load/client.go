@@ -164,6 +164,11 @@ func (c *client) read(s *socket) (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
+	return c.take(s, message)
+}
+
+// take reads a message, and sends what the device replies.
+func (c *client) take(s *socket, message []byte) (Event, error) {
 	b := s.begin()
 	e, reply := c.device.Read(message, b)
 	if len(reply) == len(b) {
@@ -178,19 +183,19 @@ func (c *client) serve(s *socket) error {
 	c.last.Store(c.run.now())
 	c.sock.Store(s)
 	defer c.sock.CompareAndSwap(s, nil)
-	for {
-		e, err := c.read(s)
-		if err != nil {
+	return s.each(func(message []byte) error {
+		e, err := c.take(s, message)
+		switch {
+		case err != nil:
 			return err
-		}
-		switch e.Kind {
-		case Nothing:
-		case Farewell:
+		case e.Kind == Nothing:
+		case e.Kind == Farewell:
 			c.farewell(s, &e)
 		default:
 			c.run.scenario.event(c, &e)
 		}
-	}
+		return nil
+	})
 }
 
 // farewell takes the announcement that the connection is going to end. When the

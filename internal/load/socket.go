@@ -165,14 +165,30 @@ func checkResponse(header []byte, o Opening) error {
 // call. It answers pings.
 func (s *socket) next() ([]byte, error) {
 	for {
-		op, fin, payload, err := s.frame()
-		if err != nil {
-			return nil, err
+		message, missing, err := s.take()
+		if err != nil || missing == 0 {
+			return message, err
+		}
+		s.room(missing)
+		n, err := s.nc.Read(s.buf[s.to:])
+		if s.to += n; err != nil && n == 0 {
+			return nil, fmt.Errorf("reading: %w", err)
+		}
+	}
+}
+
+// take returns the next message that has been read, or how many bytes it needs
+// more.
+func (s *socket) take() (message []byte, missing int, err error) {
+	for {
+		op, fin, payload, missing, err := s.frame()
+		if err != nil || missing > 0 {
+			return nil, missing, err
 		}
 		switch op {
 		case opPing:
 			if err := s.control(opPong, payload); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 		case opPong:
 		case opClose:
@@ -180,87 +196,107 @@ func (s *socket) next() ([]byte, error) {
 			if len(payload) >= 2 {
 				c.code, c.reason = int(binary.BigEndian.Uint16(payload)), string(payload[2:])
 			}
-			return nil, c
+			return nil, 0, c
 		case opText, opBinary, opContinuation:
 			if fin && len(s.partial) == 0 {
-				return payload, nil
+				return payload, 0, nil
 			}
 			if s.partial = append(s.partial, payload...); len(s.partial) > maxReceived {
-				return nil, errors.New("the server sent too long a message")
+				return nil, 0, errors.New("the server sent too long a message")
 			}
 			if fin {
 				whole := s.partial
 				s.partial = nil
-				return whole, nil
+				return whole, 0, nil
 			}
 		default:
-			return nil, fmt.Errorf("the server sent a frame of unknown type %d", op)
+			return nil, 0, fmt.Errorf("the server sent a frame of unknown type %d", op)
 		}
 	}
 }
 
-// frame reads one frame; its payload is valid until the next call.
-func (s *socket) frame() (op byte, fin bool, payload []byte, err error) {
-	if err := s.fill(2); err != nil {
-		return 0, false, nil, err
+// frame returns the next frame that has been read, or how many bytes it needs
+// more.
+func (s *socket) frame() (op byte, fin bool, payload []byte, missing int, err error) {
+	h := s.buf[s.from:s.to]
+	if len(h) < 2 {
+		return 0, false, nil, 2 - len(h), nil
 	}
-	h := s.buf[s.from:]
-	size, length := 2, int(h[1]&0x7f)
+	size, length := 2, uint64(h[1]&0x7f)
 	if h[0]&0x70 != 0 || h[1]&0x80 != 0 {
-		return 0, false, nil, errors.New("the server sent a frame with reserved bits or a mask")
+		return 0, false, nil, 0, errors.New("the server sent a frame with reserved bits or a mask")
 	}
-	op, fin = h[0]&0x0f, h[0]&0x80 != 0
 	switch length {
 	case 126:
-		size = 4
-	case 127:
-		size = 10
-	}
-	if err := s.fill(size); err != nil {
-		return 0, false, nil, err
-	}
-	switch h = s.buf[s.from:]; size {
-	case 4:
-		length = int(binary.BigEndian.Uint16(h[2:]))
-	case 10:
-		long := binary.BigEndian.Uint64(h[2:])
-		if long > maxReceived {
-			return 0, false, nil, errors.New("the server sent too long a frame")
+		if size = 4; len(h) >= size {
+			length = uint64(binary.BigEndian.Uint16(h[2:]))
 		}
-		length = int(long)
+	case 127:
+		if size = 10; len(h) >= size {
+			length = binary.BigEndian.Uint64(h[2:])
+		}
 	}
-	if err := s.fill(size + length); err != nil {
-		return 0, false, nil, err
+	if length > maxReceived {
+		return 0, false, nil, 0, errors.New("the server sent too long a frame")
 	}
-	payload = s.buf[s.from+size : s.from+size+length]
-	s.from += size + length
-	return op, fin, payload, nil
+	whole := size + int(length)
+	if len(h) < size || len(h) < whole {
+		return 0, false, nil, whole - len(h), nil
+	}
+	s.from += whole
+	return h[0] & 0x0f, h[0]&0x80 != 0, h[size:whole], 0, nil
 }
 
-// fill reads until n bytes are there.
-func (s *socket) fill(n int) error {
-	if s.to-s.from >= n {
-		return nil
-	}
+// room makes room for at least n bytes behind what has been read and not used.
+func (s *socket) room(n int) {
 	if s.from == s.to {
 		s.from, s.to = 0, 0
 	}
-	if s.from+n > len(s.buf) {
-		into := s.buf
-		if n > len(into) {
-			into = make([]byte, n+readBuffer)
-		}
-		s.to = copy(into, s.buf[s.from:s.to])
-		s.buf, s.from = into, 0
+	if s.to+n <= len(s.buf) {
+		return
 	}
-	for s.to-s.from < n {
-		k, err := s.nc.Read(s.buf[s.to:])
-		s.to += k
-		if err != nil && s.to-s.from < n {
-			return fmt.Errorf("reading: %w", err)
+	into := s.buf
+	if s.to-s.from+n > len(into) {
+		into = make([]byte, s.to-s.from+n+readBuffer)
+	}
+	s.to = copy(into, s.buf[s.from:s.to])
+	s.buf, s.from = into, 0
+}
+
+// each hands every message to use until it or the connection fails, and says
+// why.
+func (s *socket) each(use func(message []byte) error) error {
+	if tcp, ok := s.nc.(*net.TCPConn); ok {
+		if err, done := s.eachRaw(tcp, use); done {
+			return err
 		}
 	}
-	return nil
+	for {
+		message, err := s.next()
+		if err == nil {
+			err = use(message)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// useAll uses all messages that have been read, and makes room for more.
+func (s *socket) useAll(use func(message []byte) error) error {
+	for {
+		message, missing, err := s.take()
+		if err != nil {
+			return err
+		}
+		if missing > 0 {
+			s.room(missing)
+			return nil
+		}
+		if err := use(message); err != nil {
+			return err
+		}
+	}
 }
 
 // begin locks the writer and returns a buffer to which a text message is
