@@ -44,6 +44,7 @@ var (
 type Message struct {
 	ID     string        // of the message; parts with the same belong together
 	From   peercrypto.ID // device that sends it
+	Eph    string        // ephemeral key of the seal, b64
 	Sealed string        // b64u
 	// TTL is how long it is worth delivering; at most MaxTTL, 0 is now or never.
 	TTL time.Duration
@@ -56,6 +57,7 @@ type part struct {
 	From   peercrypto.ID `json:"from"`
 	Part   int           `json:"part"` // from 0
 	Parts  int           `json:"parts"`
+	Eph    string        `json:"eph"`
 	Sealed string        `json:"ct"` // this part of the text
 }
 
@@ -153,7 +155,7 @@ func jobsOf(sub Subscription, m Message, now time.Time) ([]job, error) {
 	out := make([]job, parts)
 	for i := range out {
 		payload, err := json.Marshal(part{
-			V: 1, ID: m.ID, From: m.From, Part: i, Parts: parts,
+			V: 1, ID: m.ID, From: m.From, Eph: m.Eph, Part: i, Parts: parts,
 			Sealed: m.Sealed[i*partSize : min((i+1)*partSize, len(m.Sealed))],
 		})
 		if err != nil {

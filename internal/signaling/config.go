@@ -70,6 +70,9 @@ type Config struct {
 	// nobody.
 	Audit Auditor
 
+	// Push wakes devices that are not connected; nil: nobody does.
+	Push Pusher
+
 	Limits Limits
 }
 
@@ -109,6 +112,13 @@ type Limits struct {
 	// RememberedTopics is how many in all; 1,000,000.
 	RememberTime     time.Duration
 	RememberedTopics int
+
+	// NotifyTime is how long notifications are kept for a device that was here
+	// minutes ago (RememberTime); 10 min, negative: not at all. NotifyBytes is how
+	// much in all; 16 MiB.
+	NotifyTime        time.Duration
+	NotifyBytes       int
+	NotifiesPerMinute int // of a session; 60
 
 	MessagesPer10s    int // of a session; 200
 	OffersPerMinute   int // from one device to another; 20
@@ -183,6 +193,9 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.ResumeBytes, 64<<20)
 	setDefault(&l.RememberTime, 5*time.Minute)
 	setDefault(&l.RememberedTopics, 1_000_000)
+	setDefault(&l.NotifyTime, 10*time.Minute)
+	setDefault(&l.NotifyBytes, 16<<20)
+	setDefault(&l.NotifiesPerMinute, 60)
 	setDefault(&l.MessagesPer10s, 200)
 	setDefault(&l.OffersPerMinute, 20)
 	setDefault(&l.ConcurrentOffers, 4)
@@ -209,6 +222,7 @@ func (c *Config) validate() error {
 		{"Sessions", l.Sessions < 0}, {"Pending", l.Pending < 0}, {"DevicesPerUser", l.DevicesPerUser < 0},
 		{"Topics", l.Topics < 0 || l.Topics > wire.MaxTopics}, {"TopicsTotal", l.TopicsTotal < 0},
 		{"MemoryBytes", l.MemoryBytes < 1<<20}, {"Parked", l.Parked < 0}, {"ResumeBytes", l.ResumeBytes < 0}, {"RememberedTopics", l.RememberedTopics < 0},
+		{"NotifyBytes", l.NotifyBytes < 0}, {"NotifiesPerMinute", l.NotifiesPerMinute < 0},
 		{"TopicMembers", l.TopicMembers < 0}, {"MessagesPer10s", l.MessagesPer10s < 0},
 		{"OffersPerMinute", l.OffersPerMinute < 0}, {"ConcurrentOffers", l.ConcurrentOffers < 0},
 		{"SendQueueBytes", l.SendQueueBytes < 2*wire.MaxFrame}, {"BusQueueBytes", l.BusQueueBytes < 2*busPart},

@@ -64,6 +64,10 @@ func (s *Server) hello() *wire.Hello {
 	if s.cfg.Limits.ResumeWindow > 0 {
 		h.Caps = append(h.Caps, wire.CapResume)
 	}
+	h.Caps = append(h.Caps, wire.CapNotify)
+	if s.cfg.Push != nil {
+		h.Caps = append(h.Caps, wire.CapPush)
+	}
 	if len(s.cfg.Names) > 0 {
 		h.Name = s.cfg.Names[0]
 	}

@@ -277,7 +277,7 @@ func (c *client) signal(kind wire.Kind, to peercrypto.ID, via peercrypto.Tag, co
 }
 
 func envelope(kind wire.Kind) wire.Envelope {
-	if kind == wire.KindOffer {
+	if kind == wire.KindOffer || kind == wire.KindNotify {
 		return wire.NewEnvelope(&peercrypto.BoxPublicKey{9}, []byte("sealed"))
 	}
 	return wire.NewEnvelope(nil, []byte("sealed"))

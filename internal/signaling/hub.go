@@ -27,6 +27,7 @@ type member struct {
 	started int64 // ms; the newest session of a device wins
 
 	offers offers // its own lock
+	notes  notes  // its own lock
 
 	// conn is the connection, or the last one of a session that is parked; nil
 	// for a session of another node. It changes under hub.mu and the outbox's
@@ -71,6 +72,7 @@ type hub struct {
 	users    map[peercrypto.PublicKey][]*member
 	topics   map[peercrypto.Tag][]*member
 	memories memories
+	mail     mailbox
 	held     int // tags of local sessions
 	remote   int // sessions of other nodes
 	parked   int // local sessions without a connection
@@ -86,12 +88,12 @@ func newHub(l *Limits) *hub {
 	}
 }
 
-type hubStats struct{ held, users, remote, nodes, parked, remembered int }
+type hubStats struct{ held, users, remote, nodes, parked, remembered, mail int }
 
 func (h *hub) stats() hubStats {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	s := hubStats{held: h.held, users: len(h.users), remote: h.remote, parked: h.parked, remembered: h.memories.tags}
+	s := hubStats{held: h.held, users: len(h.users), remote: h.remote, parked: h.parked, remembered: h.memories.tags, mail: h.mail.bytes}
 	if h.cluster != nil {
 		s.nodes = len(h.cluster.peers)
 	}
@@ -149,6 +151,7 @@ func (h *hub) add(m *member, ready *wire.Ready, token string) *wire.Refused {
 	if h.cluster != nil {
 		h.cluster.announceTopics(m, tags, nil)
 	}
+	h.collectLocked(m, time.Now())
 	return nil
 }
 
@@ -332,6 +335,14 @@ func (h *hub) route(from *member, c *conn, sig *wire.SignalRef, now time.Time) r
 	to := h.devices[peercrypto.ID(sig.To)]
 	allowed := !from.gone && to != nil && to != from && shares(from, to, sig.Via)
 	h.mu.RUnlock()
+	if sig.Kind == wire.KindNotify {
+		if ok, wait := from.notes.allow(h.limits.NotifiesPerMinute, now); !ok {
+			return routed{code: wire.CodeRateLimited, wait: wait}
+		}
+		if to == nil {
+			return routed{code: h.leave(from, sig, time.Now())}
+		}
+	}
 	if !allowed {
 		return routed{code: wire.CodeNotAllowed}
 	}
@@ -343,7 +354,7 @@ func (h *hub) route(from *member, c *conn, sig *wire.SignalRef, now time.Time) r
 	if !to.local() {
 		return routed{forward: to}
 	}
-	if h.introductions != nil && sig.Kind != wire.KindCandidate {
+	if h.introductions != nil && (sig.Kind == wire.KindOffer || sig.Kind == wire.KindAnswer) {
 		h.introductions.note(from, to) // before the target can act on it
 	}
 	return routed{code: h.stamp(to, from, c, sig)}

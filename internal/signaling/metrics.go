@@ -59,6 +59,7 @@ type metrics struct {
 	bus         *prometheus.CounterVec
 	busDropped  *prometheus.CounterVec
 	resyncs     prometheus.Counter
+	mail        *prometheus.CounterVec
 
 	// What every relayed signal counts, looked up before.
 	signals  map[wire.Kind]prometheus.Counter
@@ -105,10 +106,10 @@ func newMetrics(s *Server) (*metrics, error) {
 			wire.CloseProtocol.String(), wire.CloseAuthTimeout.String(), wire.CloseDraining.String(),
 			wire.ClosePingTimeout.String(), wire.CloseKicked.String()),
 		messages: counterVec("messages_total", "Messages received from ready sessions by type.", "type",
-			"topics", "offer", "answer", "candidate", "ice", "ack", "bye", "auth", "invalid"),
+			"topics", "offer", "answer", "candidate", "notify", "push", "wake", "ice", "ack", "bye", "auth", "invalid"),
 		results: counterVec("results_total", "Answers to client messages by code.", "code", codeStrings(
 			wire.CodeOK, wire.CodeDelivered, wire.CodeOffline, wire.CodeExpired, wire.CodeNotAllowed, wire.CodeTooLarge,
-			wire.CodeRateLimited, wire.CodeInvalid, wire.CodeUnavailable)...),
+			wire.CodeRateLimited, wire.CodeInvalid, wire.CodeUnavailable, wire.CodeQueued, wire.CodeGone)...),
 		relayed: counter("relayed_bytes_total", "Bytes of frames relayed into send queues of this node."),
 		presence: counterVec("presence_frames_total",
 			"Presence frames by kind; deferred ones wait for a slow reader as a whole list.", "kind",
@@ -119,10 +120,12 @@ func newMetrics(s *Server) (*metrics, error) {
 		bus: counterVec("bus_messages_total", "Messages on the bus by direction.", "direction", "sent", "received"),
 		busDropped: counterVec("bus_dropped_total", "Messages not sent to or taken from the bus by reason.", "reason",
 			"queue-full", "publish-error", "malformed"),
+		mail: counterVec("mail_total", "Notifications kept for devices that were here minutes ago, by what became of them.", "event",
+			mailStored, mailDelivered, mailExpired, mailFull),
 		resyncs: counter("bus_resyncs_total", "Whole states asked for after a gap in another node's announcements."),
 	}
 	m.signals, m.resultOf = make(map[wire.Kind]prometheus.Counter), make(map[wire.Code]prometheus.Counter)
-	for _, kind := range []wire.Kind{wire.KindOffer, wire.KindAnswer, wire.KindCandidate} {
+	for _, kind := range []wire.Kind{wire.KindOffer, wire.KindAnswer, wire.KindCandidate, wire.KindNotify} {
 		m.signals[kind] = m.messages.WithLabelValues(string(kind))
 	}
 	m.acks = m.messages.WithLabelValues("ack")
@@ -147,7 +150,7 @@ func newMetrics(s *Server) (*metrics, error) {
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.connections, m.refused, m.closed, m.messages, m.results, m.relayed, m.presence,
-		m.iceErrors, m.resumed, m.bus, m.busDropped, m.resyncs,
+		m.iceErrors, m.resumed, m.bus, m.busDropped, m.resyncs, m.mail,
 	}
 }
 
@@ -187,6 +190,8 @@ func (s *Server) gauges() []prometheus.Collector {
 		gauge("remembered_topics", "Tags of sessions that are over, for clients that come back.",
 			func() float64 { return float64(s.hub.stats().remembered) }),
 		fixed("remembered_topics_limit", "Most tags of sessions that are over.", l.RememberedTopics),
+		gauge("mail_bytes", "Bytes of notifications that wait.", func() float64 { return float64(s.hub.stats().mail) }),
+		fixed("mail_bytes_limit", "Most bytes of notifications that wait.", l.NotifyBytes),
 		gauge("nodes", "Other nodes on the bus.", func() float64 { return float64(s.hub.stats().nodes) }),
 		gauge("remote_sessions", "Sessions of other nodes.", func() float64 { return float64(s.hub.stats().remote) }),
 	}

@@ -3,6 +3,7 @@ package signaling
 import (
 	"slices"
 	"sync"
+	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
@@ -253,15 +254,16 @@ func (b *outbox) releaseLocked() (held []receipt) {
 }
 
 // end empties the outbox of a session that is over, and answers what was held.
+// hub.mu is held.
 func (h *hub) end(m *member) {
 	b := &m.box
 	b.mu.Lock()
 	b.gone = true
-	held := b.releaseLocked()
+	signals := b.signals
 	h.kept.Add(-int64(b.bytes))
 	b.signals, b.told, b.next, b.bytes = nil, nil, 0, 0
 	b.mu.Unlock()
-	for _, r := range held {
+	for _, r := range h.rescueLocked(m, signals, time.Now()) {
 		h.settle(r, wire.CodeExpired)
 	}
 }

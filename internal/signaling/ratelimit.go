@@ -43,6 +43,23 @@ func (b *bucket) full(now time.Time) bool {
 	return b.tokens+now.Sub(b.last).Seconds()*b.rate >= b.burst
 }
 
+// notes limits the notifications of one session.
+type notes struct {
+	mu     sync.Mutex
+	bucket *bucket // nil until there is one
+}
+
+func (n *notes) allow(perMinute int, now time.Time) (ok bool, wait time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.bucket == nil {
+		b := newBucket(perMinute, time.Minute, now)
+		n.bucket = &b
+	}
+	ok, wait, _ = n.bucket.take(now)
+	return ok, wait
+}
+
 // offers limits what one session offers to each other device.
 type offers struct {
 	perMinute, concurrent int

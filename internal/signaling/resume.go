@@ -177,6 +177,7 @@ func (h *hub) switchTo(m *member, c *conn, got uint64, ready []byte) (lost []pee
 type memory struct {
 	device peercrypto.ID
 	key    peercrypto.PublicKey
+	user   peercrypto.PublicKey
 	token  peercrypto.Nonce
 	tags   []peercrypto.Tag
 	until  time.Time
@@ -208,7 +209,7 @@ func (h *hub) rememberLocked(m *member) {
 	}
 	ms.tags += len(m.tags)
 	ms.byDevice[m.device] = ms.order.PushBack(&memory{
-		device: m.device, key: m.deviceKey, token: m.token, tags: slices.Collect(maps.Keys(m.tags)),
+		device: m.device, key: m.deviceKey, user: m.userKey, token: m.token, tags: slices.Collect(maps.Keys(m.tags)),
 		until: now.Add(h.limits.RememberTime),
 	})
 }

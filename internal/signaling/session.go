@@ -145,6 +145,10 @@ func requestID(msg wire.Message) uint64 {
 		return m.ID
 	case *wire.ICERequest:
 		return m.ID
+	case *wire.PushRequest:
+		return m.ID
+	case *wire.Wake:
+		return m.ID
 	default:
 		return 0
 	}
@@ -161,6 +165,10 @@ func (s *Server) handle(c *conn, m *member, msg wire.Message) {
 		s.setTopics(c, m, msg)
 	case *wire.ICERequest:
 		s.sendICE(c, m, msg.ID)
+	case *wire.PushRequest:
+		s.push(c, m, msg)
+	case *wire.Wake:
+		s.wake(c, m, msg)
 	case *wire.Ack:
 		if !s.hub.ack(m, msg.N) {
 			c.shut(closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()})

@@ -24,7 +24,11 @@ const (
 	CodeInvalid Code = "invalid"
 	// CodeExpired: the target did not come back in time.
 	CodeExpired Code = "expired"
-	// CodeUnavailable: the server cannot do it now (ICE servers).
+	// CodeQueued: a notification waits for its target, or for its push service.
+	CodeQueued Code = "queued"
+	// CodeGone: the push token is not valid (any more).
+	CodeGone Code = "gone"
+	// CodeUnavailable: the server cannot do it now (ICE servers, Web Push).
 	CodeUnavailable Code = "unavailable"
 )
 

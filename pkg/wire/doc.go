@@ -35,9 +35,10 @@
 //	hello           ->
 //	                                            <- auth
 //	ready | refused ->
-//	                                            <- topics, offer, answer, candidate, ice, ack
-//	result, ice, present, offer, answer,
-//	candidate, notice ->
+//	                                            <- topics, offer, answer, candidate, notify, ice,
+//	                                               push, wake, ack
+//	result, ice, push, present, offer, answer,
+//	candidate, notify, notice ->
 //	                                            <- bye
 //
 // Nothing but auth is accepted before ready. The client has 10 s to be ready.
@@ -51,7 +52,8 @@
 // information, never a source of the name that the client signs. nonce is
 // fresh for this connection, valid for one auth and for 60 s. caps lists what
 // the server can do; "rv1" is the rendezvous of static tags, "resume" are
-// sessions that outlive their connection. A client that does not know v closes.
+// sessions that outlive their connection, "notify" notifications, "push" waking
+// by Web Push. A client that does not know v closes.
 //
 // # auth, client to server ([Auth])
 //
@@ -177,6 +179,38 @@
 // means that the frame is in the send queue of its connection. The result of a
 // signal to a parked session is held until the session resumes or is over, which
 // may take up to [PingTimeout].
+//
+// # notify ([Signal])
+//
+//	client to server: {"type":"notify","id":n,"to":id,"via":tag,"conn":id,"env":{"eph":b64,"ct":b64u}}
+//	server to client: {"type":"notify","from":id,"via":tag,"conn":id,"env":{"eph":b64,"ct":b64u}}
+//
+// A sealed message that stands alone: it opens no connection, and conn names it,
+// so that the target can tell one that comes twice. It is relayed, held and
+// answered as an offer is, and sealed to the target's own key, so that it has an
+// eph. ct has at most 12,000 characters. When the target's session ended
+// minutes ago, by no bye, and held via (or, with via "", was of the same user),
+// the server keeps the message for the device and answers queued: the next
+// session of the device key gets it. So it does with those that such a session
+// had not acknowledged when it ended.
+//
+// # push, wake ([PushRequest], [PushGrant], [Wake])
+//
+//	client to server: {"type":"push","id":n,"subscription":{"endpoint":"https://…","p256dh":b64u,"auth":b64u}}
+//	server to client: {"type":"push","id":n,"key":b64u,"token":"…","expires":ms}
+//	client to server: {"type":"wake","id":n,"to":id,"token":"…","ttl":s,"conn":id,"eph":b64,"ct":b64u}
+//
+// A device that has a Web Push subscription (RFC 8030), made with the server's
+// application key, gives it to the server and gets a token, which it gives to
+// whom it lets wake it. Without subscription push only asks for the key. The
+// token holds the subscription, sealed for the server, which keeps none. wake
+// pushes a notification to the device of a token: queued, gone (the token is
+// not valid any more, or the subscription has ended), rate-limited, or
+// unavailable (the server does not push). The pushed payloads are JSON,
+//
+//	{"v":1,"id":conn,"from":device id,"part":0,"parts":1,"eph":b64,"ct":part of ct}
+//
+// one for each 3,000 characters of ct, in any order. ttl is at most 7 days.
 //
 // # result, server to client ([Result])
 //

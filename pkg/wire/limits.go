@@ -14,6 +14,10 @@ const (
 	CapRV1 = "rv1"
 	// CapResume is the capability of sessions that outlive their connection.
 	CapResume = "resume"
+	// CapNotify is the capability of notifications, CapPush that of waking
+	// devices by Web Push.
+	CapNotify = "notify"
+	CapPush   = "push"
 )
 
 // Limits that both sides know. Sizes are bytes of one text frame.
@@ -28,6 +32,12 @@ const (
 	MaxTopics = 20000
 	// MaxCiphertext bounds the text (b64u) of a sealed envelope.
 	MaxCiphertext = 60 << 10
+	// MaxNotify is MaxCiphertext of a notification, which may have to be pushed.
+	MaxNotify = 12_000
+	// MaxPushToken bounds the text of a push token, MaxWake the ttl of a wake in
+	// seconds.
+	MaxPushToken = 2048
+	MaxWake      = 7 * 24 * 3600
 	// MaxICEServers and MaxICEURLs bound what a client accepts in ready and ice.
 	MaxICEServers = 32
 	MaxICEURLs    = 16

@@ -86,6 +86,8 @@ const (
 	typeResult  = "result"
 	typeICE     = "ice"
 	typeAck     = "ack"
+	typePush    = "push"
+	typeWake    = "wake"
 	typeBye     = "bye"
 	typeNotice  = "notice"
 )
@@ -126,12 +128,20 @@ func decodeClient(typ string, frame []byte) (Message, error) {
 		var f topicsFrame
 		err := peercrypto.UnmarshalStrict(frame, &f)
 		return &f.Topics, err
-	case string(KindOffer), string(KindAnswer), string(KindCandidate):
+	case string(KindOffer), string(KindAnswer), string(KindCandidate), string(KindNotify):
 		return decodeClientSignal(frame)
 	case typeICE:
 		var f iceRequestFrame
 		err := peercrypto.UnmarshalStrict(frame, &f)
 		return &f.ICERequest, err
+	case typePush:
+		var f pushRequestFrame
+		err := peercrypto.UnmarshalStrict(frame, &f)
+		return &f.PushRequest, err
+	case typeWake:
+		var f wakeFrame
+		err := peercrypto.UnmarshalStrict(frame, &f)
+		return &f.Wake, err
 	case typeAck:
 		var f ackFrame
 		err := peercrypto.UnmarshalStrict(frame, &f)
@@ -190,7 +200,7 @@ func decodeServer(typ string, frame []byte) (Message, error) {
 		var f presentFrame
 		err := peercrypto.UnmarshalLenientFields(frame, &f)
 		return &f.Present, err
-	case string(KindOffer), string(KindAnswer), string(KindCandidate):
+	case string(KindOffer), string(KindAnswer), string(KindCandidate), string(KindNotify):
 		return decodeServerSignal(frame)
 	case typeResult:
 		var f resultFrame
@@ -200,6 +210,10 @@ func decodeServer(typ string, frame []byte) (Message, error) {
 		var f iceFrame
 		err := peercrypto.UnmarshalLenientFields(frame, &f)
 		return &f.ICE, err
+	case typePush:
+		var f pushGrantFrame
+		err := peercrypto.UnmarshalLenientFields(frame, &f)
+		return &f.PushGrant, err
 	case typeNotice:
 		var f noticeFrame
 		err := peercrypto.UnmarshalLenientFields(frame, &f)

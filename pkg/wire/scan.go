@@ -71,10 +71,10 @@ func (r *SignalRef) valid(dir direction) bool {
 	if r.Kind == "" || !isID(who) || !isID(r.Conn) {
 		return false
 	}
-	if (r.Kind == KindOffer) != (len(r.eph) > 0) || len(r.eph) > 0 && !isKeyText(r.eph) {
+	if r.Kind.begins() != (len(r.eph) > 0) || len(r.eph) > 0 && !isKeyText(r.eph) {
 		return false
 	}
-	return len(r.ct) > 0 && len(r.ct) <= MaxCiphertext && len(r.ct)%4 != 1 && allB64u(r.ct) && endsClean(r.ct)
+	return len(r.ct) > 0 && len(r.ct) <= r.Kind.maxCiphertext() && len(r.ct)%4 != 1 && allB64u(r.ct) && endsClean(r.ct)
 }
 
 // AppendStamped appends the frame that the target receives: without id and to,
@@ -234,6 +234,8 @@ func kindOf(name []byte) Kind {
 		return KindAnswer
 	case string(KindCandidate):
 		return KindCandidate
+	case string(KindNotify):
+		return KindNotify
 	default:
 		return ""
 	}

@@ -16,7 +16,21 @@ const (
 	KindOffer     Kind = "offer"
 	KindAnswer    Kind = "answer"
 	KindCandidate Kind = "candidate"
+	// KindNotify carries a notification, which stands alone: it opens no
+	// connection, and Conn names it.
+	KindNotify Kind = "notify"
 )
+
+// begins tells the kinds that are sealed to the target's own key and bring the
+// ephemeral one along.
+func (k Kind) begins() bool { return k == KindOffer || k == KindNotify }
+
+func (k Kind) maxCiphertext() int {
+	if k == KindNotify {
+		return MaxNotify
+	}
+	return MaxCiphertext
+}
 
 // Signal carries one sealed envelope from a device to another.
 //
@@ -36,7 +50,7 @@ type Signal struct {
 
 // Envelope is a sealed payload, kept as text: a server never looks inside.
 type Envelope struct {
-	Eph string // b64 of an X25519 public key in an offer, else ""
+	Eph string // b64 of an X25519 public key in an offer or notification, else ""
 	CT  string // b64u of the ciphertext
 }
 
@@ -80,7 +94,7 @@ func (m *Signal) SameUser() bool { return m.Via == peercrypto.Tag{} }
 
 func (m *Signal) validate() error {
 	switch m.Kind {
-	case KindOffer, KindAnswer, KindCandidate:
+	case KindOffer, KindAnswer, KindCandidate, KindNotify:
 	default:
 		return errors.New("not a kind of signal")
 	}
@@ -106,13 +120,13 @@ func (m *Signal) validate() error {
 }
 
 func (e Envelope) validate(kind Kind) error {
-	if (kind == KindOffer) != (e.Eph != "") {
-		return errors.New("eph belongs in offers, and only there")
+	if kind.begins() != (e.Eph != "") {
+		return errors.New("eph belongs in offers and notifications, and only there")
 	}
 	if e.Eph != "" && !isKeyText(e.Eph) {
 		return errors.New("eph is not a key")
 	}
-	if len(e.CT) > MaxCiphertext {
+	if len(e.CT) > kind.maxCiphertext() {
 		return errors.New("ct is too long")
 	}
 	if !isSealed(e.CT) {
