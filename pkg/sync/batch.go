@@ -349,14 +349,19 @@ func (b *batch) evaluate() error {
 			return err
 		}
 	}
-	for _, h := range b.g.ops {
+	changed := state.Changed(old)
+	touched := changed.Ops
+	if len(b.g.named) > 0 && len(b.g.stored) < len(b.g.ops) {
+		touched = slices.Clone(b.g.ops) // what was void may be what a frontier names
+	}
+	b.g.sortOps(touched)
+	for _, h := range touched {
 		if err := b.storeOp(h); err != nil {
 			return err
 		}
 	}
-	b.markJudged(old)
 	b.newOps = b.newOps[:0]
-	return nil
+	return b.markJudged(changed, old)
 }
 
 // storeOp brings the store in line with the evaluation of one operation.
@@ -404,26 +409,51 @@ func (b *batch) storeOp(h peercrypto.Hash) error {
 	return b.tx.PutRecord(b.opRecord(ent, want, origin))
 }
 
-// markJudged finds the grants whose data may be judged differently now.
-func (b *batch) markJudged(old *group.State) {
-	sweeping := false
-	for _, it := range b.newOps {
-		switch it.ent.Op.(type) {
-		case entry.Merge, entry.Policy, entry.Invite, entry.RVKey:
-		default:
-			sweeping = true
-		}
+// markJudged finds the grants whose data may be judged differently now. Under a new one nothing is stored or void yet: it waited.
+func (b *batch) markJudged(changed group.Changes, old *group.State) error {
+	if old == nil {
+		return nil
 	}
-	if !sweeping {
-		return
-	}
-	for _, h := range b.g.grants {
-		wasFree := old != nil && old.Free(h)
-		isFree := b.state.Free(h)
-		if wasFree != isFree || !isFree {
+	for _, h := range changed.Grants {
+		if _, known := old.Principal(h); known {
 			b.judged[h] = true
 		}
 	}
+	for _, h := range changed.Data {
+		grant, err := b.grantOf(h)
+		if err != nil {
+			return err
+		}
+		if !grant.IsZero() && !b.state.Free(grant) {
+			b.judged[grant] = true
+		}
+	}
+	return nil
+}
+
+// grantOf returns the grant of a data change that is stored or void in quarantine.
+func (b *batch) grantOf(h peercrypto.Hash) (peercrypto.Hash, error) {
+	if b.g.log.Has(h) {
+		return peercrypto.Hash{}, nil
+	}
+	if it := b.seen[h]; it != nil {
+		return it.ent.As, nil
+	}
+	rec, ok, err := b.tx.Record(h)
+	if err != nil || ok && rec.Kind == entry.Data && rec.Group == b.g.id {
+		return rec.As, err
+	}
+	if !b.waiting && !b.quarantined {
+		return peercrypto.Hash{}, nil
+	}
+	var grant peercrypto.Hash
+	err = b.tx.Waiting(b.g.id, waitVoid(h), func(q Quarantined) error {
+		if ent, err := entry.Decode(q.Raw); err == nil && ent.Hash == h && ent.Kind == entry.Data {
+			grant = ent.As
+		}
+		return nil
+	})
+	return grant, err
 }
 
 // count raises n for an item of this call.

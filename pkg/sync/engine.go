@@ -219,7 +219,7 @@ func (e *Engine) welcomes(v *view, user peercrypto.ID, now int64) bool {
 	if _, ok := v.state.Member(e.userID); !ok {
 		return false
 	}
-	_, added := v.added[user]
+	_, added := v.added(user)
 	return added || len(v.state.Invites(now)) > 0 || len(e.closedInvites(v, now)) > 0
 }
 

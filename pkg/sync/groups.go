@@ -69,17 +69,7 @@ func (e *Engine) begin(ctx context.Context, g *replica, meta groupMeta, fn func(
 
 // rotate writes a rendezvous key of the next epoch.
 func (b *batch) rotate() error {
-	epoch := int64(0)
-	for _, h := range b.g.ops {
-		ent, err := b.g.lookup(h)
-		if err != nil {
-			return err
-		}
-		if op, ok := ent.Op.(entry.RVKey); ok && b.state.Shared(h) {
-			epoch = max(epoch, op.Epoch+1)
-		}
-	}
-	_, err := b.operation(entry.Admin, entry.RVKey{Epoch: epoch, Key: entry.TopicKey(newSecret())})
+	_, err := b.operation(entry.Admin, entry.RVKey{Epoch: b.g.log.NextEpoch(), Key: entry.TopicKey(newSecret())})
 	return err
 }
 

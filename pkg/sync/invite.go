@@ -94,7 +94,7 @@ func (e *Engine) Invitations(_ context.Context, id peercrypto.ID) ([]InvitationI
 // Uninvite closes an invitation. Who joined by it stays.
 func (e *Engine) Uninvite(ctx context.Context, id peercrypto.ID, invite peercrypto.Hash) error {
 	return e.write(ctx, id, entry.Admin, func(b *batch) error {
-		if !slices.ContainsFunc(b.g.ops, func(h peercrypto.Hash) bool { return h == invite }) {
+		if !b.g.log.Has(invite) {
 			return fmt.Errorf("closing invitation %s: %w", invite.Short(), ErrNotFound)
 		}
 		_, err := b.operation(entry.Admin, entry.Uninvite{Invite: invite})
@@ -189,14 +189,11 @@ func (b *batch) add(user peercrypto.UserGenesis, claim entry.Claim, invite peerc
 
 // inviteOf finds the invitation with a key.
 func (b *batch) inviteOf(ipk peercrypto.PublicKey) (*entry.Entry, bool) {
-	for _, h := range b.g.ops {
-		if ent, err := b.g.lookup(h); err == nil && b.state.Valid(h) {
-			if op, ok := ent.Op.(entry.Invite); ok && op.IPK == ipk {
-				return ent, true
-			}
-		}
+	h, ok := b.state.InviteWith(ipk)
+	if !ok {
+		return nil, false
 	}
-	return nil, false
+	return b.g.log.Get(h)
 }
 
 // openFor tells a holder of the secret why the invitation can't be used.
@@ -209,11 +206,9 @@ func (b *batch) openFor(invite *entry.Entry, op entry.Invite, claim entry.Claim)
 	if b.now > op.Expires || claim.Time > op.Expires {
 		return refused(RefusedExpired, "the invitation has expired; ask for a new one")
 	}
-	for _, h := range b.g.ops {
-		if ent, err := b.g.lookup(h); err == nil && b.state.Valid(h) {
-			if un, ok := ent.Op.(entry.Uninvite); ok && un.Invite == invite.Hash {
-				return refused(RefusedRevoked, "the invitation was withdrawn; ask for a new one")
-			}
+	for _, closed := range b.state.ClosedInvites(b.now) {
+		if closed.Hash == invite.Hash && closed.Withdrawn {
+			return refused(RefusedRevoked, "the invitation was withdrawn; ask for a new one")
 		}
 	}
 	return refused(RefusedUsed, "the invitation was used already; ask for a new one")

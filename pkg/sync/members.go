@@ -32,19 +32,21 @@ func usable(s *group.State, user peercrypto.ID) []group.Principal {
 	return slices.DeleteFunc(s.Principals(user), func(p group.Principal) bool { return !p.Granted || len(p.Revoked) > 0 })
 }
 
-// frontier returns what of a grant counts and is held here: a revocation with it keeps exactly that.
+// frontier returns what of a grant counts and is held here, whatever its keys were: a revocation with it keeps exactly that.
 func (b *batch) frontier(grant peercrypto.Hash) ([]peercrypto.Hash, error) {
 	heads := map[peercrypto.Hash]bool{}
 	prevs := map[peercrypto.Hash]bool{}
-	err := b.tx.DataOf(grant, func(r Record) error {
-		if r.Valid {
-			prevs[r.Prev] = true
-			heads[r.Hash] = true
+	for _, as := range b.state.Terms(grant) {
+		err := b.tx.DataOf(as, func(r Record) error {
+			if r.Valid {
+				prevs[r.Prev] = true
+				heads[r.Hash] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	var ends []peercrypto.Hash
 	for h := range heads {

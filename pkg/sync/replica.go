@@ -24,7 +24,6 @@ type replica struct {
 	log   *group.Log
 
 	ops    []peercrypto.Hash // everything in log, in the order of arrival
-	grants []peercrypto.Hash // create, add and role operations among ops
 	devs   map[peercrypto.Hash]peercrypto.ID
 	stored map[peercrypto.Hash]flags
 	// named are the hashes that frontiers name and that are not known here. While there are some, entries that do not count for
@@ -43,8 +42,15 @@ type view struct {
 	rec   GroupRecord
 	meta  groupMeta
 	state *group.State
-	added map[peercrypto.ID]peercrypto.Hash // users who were added and did not accept yet, and their grants
-	ipks  []peercrypto.PublicKey            // of all valid invitations, open or not
+}
+
+// added returns a grant of a user who was added and did not accept yet.
+func (v *view) added(user peercrypto.ID) (peercrypto.Hash, bool) {
+	waiting := v.state.Unaccepted(user)
+	if len(waiting) == 0 {
+		return peercrypto.Hash{}, false
+	}
+	return waiting[0], true
 }
 
 // groupMeta is the Engine's part of a GroupRecord.
@@ -166,10 +172,6 @@ func (g *replica) inserted(ent *entry.Entry) {
 	}
 	g.devs[ent.Hash] = dev
 	g.ops = append(g.ops, ent.Hash)
-	switch ent.Op.(type) {
-	case entry.Create, entry.Add, entry.RoleChange:
-		g.grants = append(g.grants, ent.Hash)
-	}
 	delete(g.named, ent.Hash)
 	for _, h := range entry.Frontier(ent.Op) {
 		if _, known := g.devs[h]; !known {
@@ -180,7 +182,7 @@ func (g *replica) inserted(ent *entry.Entry) {
 
 // publish makes a new view out of the log.
 func (g *replica) publish(rec GroupRecord) error {
-	v := &view{rec: rec, added: map[peercrypto.ID]peercrypto.Hash{}}
+	v := &view{rec: rec}
 	if len(rec.Meta) > 0 {
 		if err := json.Unmarshal(rec.Meta, &v.meta); err != nil {
 			return fmt.Errorf("reading the record of group %s: %w", rec.ID.Short(), err)
@@ -189,18 +191,6 @@ func (g *replica) publish(rec GroupRecord) error {
 	g.logMu.Lock()
 	v.state = g.log.State()
 	g.logMu.Unlock()
-	for _, h := range g.grants {
-		if p, ok := v.state.Principal(h); ok && p.Granted && !p.Accepted && len(p.Revoked) == 0 {
-			v.added[p.UserID] = h
-		}
-	}
-	for _, h := range g.ops {
-		if ent, ok := g.log.Get(h); ok && v.state.Valid(h) {
-			if op, ok := ent.Op.(entry.Invite); ok {
-				v.ipks = append(v.ipks, op.IPK)
-			}
-		}
-	}
 	g.view.Store(v)
 	return nil
 }
@@ -221,7 +211,7 @@ func (e *Engine) heal(r Reader, g *replica) error {
 	g.logMu.Lock()
 	g.log = fresh.log
 	g.logMu.Unlock()
-	g.ops, g.grants, g.devs, g.stored, g.named = fresh.ops, fresh.grants, fresh.devs, fresh.stored, fresh.named
+	g.ops, g.devs, g.stored, g.named = fresh.ops, fresh.devs, fresh.stored, fresh.named
 	g.broken = false
 	g.head.Store(fresh.head.Load())
 	g.view.Store(fresh.view.Load())
@@ -234,6 +224,15 @@ func (g *replica) lookup(h peercrypto.Hash) (*entry.Entry, error) {
 		return ent, nil
 	}
 	return nil, errors.New("the log lost an operation")
+}
+
+// sortOps brings operations of the log in the order (modified, hash), in which what is referred to comes first.
+func (g *replica) sortOps(hashes []peercrypto.Hash) {
+	slices.SortFunc(hashes, func(a, b peercrypto.Hash) int {
+		x, _ := g.log.Get(a)
+		y, _ := g.log.Get(b)
+		return compareEntries(x, y)
+	})
 }
 
 // compareEntries is the order (modified, hash).

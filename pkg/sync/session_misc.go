@@ -194,11 +194,12 @@ func (s *Session) handleKnocks(_ context.Context, t frameType, knocks []knock) e
 		if !s.e.shares(v, s.e.userID) {
 			continue
 		}
-		for _, ipk := range v.ipks {
-			if len(answer) < maxKnocks && slices.Contains(knocks, s.knock("knock", ipk)) {
+		v.state.InviteKeys(func(ipk peercrypto.PublicKey) bool {
+			if slices.Contains(knocks, s.knock("knock", ipk)) {
 				answer = append(answer, s.knock("open", ipk))
 			}
-		}
+			return len(answer) < maxKnocks
+		})
 	}
 	if len(answer) > 0 {
 		s.tell(encodeKnocks(frameOpen, answer))
@@ -217,7 +218,7 @@ func (s *Session) tellConsents(ctx context.Context) {
 			s.loop.accepts[g.id] = true
 			s.tellAccept(ctx, g.id, *v.meta.Accept)
 		}
-		grant, added := v.added[s.peer.UserID]
+		grant, added := v.added(s.peer.UserID)
 		if added && s.e.shares(v, s.e.userID) && !v.state.Deleted() && !s.loop.offered[grant] {
 			s.loop.offered[grant] = true
 			s.offer(ctx, g.id)

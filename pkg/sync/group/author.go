@@ -67,6 +67,17 @@ func NextRekey(l *Log, s *State, as peercrypto.Hash, dev peercrypto.ID) (entry.O
 	return d, nil
 }
 
+// NextEpoch returns the epoch of a rendezvous key whose author knows what is shared.
+func (l *Log) NextEpoch() int64 {
+	l.State() // judges what is new
+	for _, n := range slices.Backward(l.rvkeys) {
+		if n.shared {
+			return n.epoch + 1
+		}
+	}
+	return 0
+}
+
 // FrontierOf returns the frontier of a revocation of a grant that keeps all that
 // its author holds: the given ends of the grant's data chains, and those of its
 // chains of operations as far as they count, whatever the key. It is sorted. If

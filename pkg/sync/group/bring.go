@@ -218,7 +218,7 @@ func (v *evaluation) bringInvite(n *node) {
 	left := max(op.Uses-used, 0)
 	withdrawn := slices.ContainsFunc(v.log.withdrawals[n], func(u *node) bool { return u.valid })
 	v.facts.invites.set(key, invitation{
-		OpenInvite{n.hash, op.IPK, op.Role, left, op.Expires, n.entry.Signer}, !withdrawn && left > 0,
+		OpenInvite{n.hash, op.IPK, op.Role, left, op.Expires, n.entry.Signer, withdrawn}, !withdrawn && left > 0,
 	})
 }
 

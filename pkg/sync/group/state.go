@@ -47,6 +47,8 @@ type OpenInvite struct {
 	UsesLeft int
 	Expires  int64 // unix ms
 	By       peercrypto.ID
+	// Withdrawn is set for a closed one that an uninvite names; others were used up.
+	Withdrawn bool
 }
 
 // RendezvousKey is a key under whose tag members meet.
@@ -329,6 +331,18 @@ func (s *State) invitesFrom(now int64, open bool) []OpenInvite {
 	})
 	slices.SortFunc(some, func(a, b OpenInvite) int { return a.Hash.Compare(b.Hash) })
 	return some
+}
+
+// InviteWith returns the valid invitation with a key, open or not; of several
+// the one with the smallest hash.
+func (s *State) InviteWith(ipk peercrypto.PublicKey) (invite peercrypto.Hash, ok bool) {
+	s.invites.each(func(_ inviteKey, i invitation) bool {
+		if i.IPK == ipk && (!ok || i.Hash.Compare(invite) < 0) {
+			invite, ok = i.Hash, true
+		}
+		return true
+	})
+	return invite, ok
 }
 
 // InviteKeys calls fn for the key of each valid invitation, open or not, until
