@@ -35,7 +35,7 @@ type Device interface {
 // An Acker is a Device whose server wants to know what has arrived.
 type Acker interface {
 	// Ack appends an acknowledgement, or nothing when none is due. It is called
-	// about every half second.
+	// all 0.4 s.
 	Ack(dst []byte) []byte
 }
 

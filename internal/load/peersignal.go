@@ -67,6 +67,7 @@ type peer struct {
 	session bool          // that can be resumed
 	got     atomic.Uint64 // counted frames of the session
 	signals atomic.Int64  // bytes of signals that are not acknowledged
+	due     atomic.Bool   // some were not the last time that Ack was called
 }
 
 func (p *peer) ID() string { return p.id }
@@ -173,13 +174,21 @@ func (p *peer) count(bytes int, reply []byte) []byte {
 	if p.signals.Add(int64(bytes)) < wire.AckBytes {
 		return reply
 	}
-	return p.Ack(reply)
+	return p.ack(reply)
 }
 
+// Ack acknowledges what has come before the last call, too: it is called twice
+// within the time that a client has.
 func (p *peer) Ack(dst []byte) []byte {
-	if p.signals.Swap(0) == 0 {
+	if p.signals.Load() == 0 || p.due.CompareAndSwap(false, true) {
 		return dst
 	}
+	return p.ack(dst)
+}
+
+func (p *peer) ack(dst []byte) []byte {
+	p.signals.Store(0)
+	p.due.Store(false)
 	n := p.got.Load()
 	dst = append(dst, `{"type":"ack","n":`...)
 	dst = strconv.AppendUint(dst, n, 10)

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
+
+	"github.com/peersignal/peersignal/pkg/wire"
 )
 
 // shares is how many sets of counters there are.
@@ -320,7 +322,7 @@ func (r *run) nobodyConnected() error {
 }
 
 // ackEvery is how often devices that have to are asked to acknowledge.
-const ackEvery = 500 * time.Millisecond
+const ackEvery = wire.AckDelay * 2 / 5
 
 // acknowledge asks the devices, until stop.
 func (r *run) acknowledge() (stop func()) {
