@@ -33,6 +33,7 @@ type transport interface {
 	Queued() int
 	Kick()
 	Ping()
+	Probe() // to be called now and then
 	Shut(how ws.End)
 }
 

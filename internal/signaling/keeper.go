@@ -43,7 +43,7 @@ func newKeeper(s *Server) *keeper {
 		server: s, ice: make(chan struct{}, keeperMostICE), idle: make(chan struct{}, 1),
 		every: min(l.PingInterval, l.PingTimeout-l.PingInterval, l.AuthTimeout) / 16,
 	}
-	k.every = min(max(k.every, time.Millisecond), 500*time.Millisecond)
+	k.every = min(max(k.every, time.Millisecond), 250*time.Millisecond)
 	for i := range k.shards {
 		k.shards[i].conns = make(map[*conn]struct{})
 	}
@@ -116,6 +116,7 @@ func (k *keeper) tick(now int64, due []*conn) []*conn {
 		due = due[:0]
 		sh.mu.Lock()
 		for c := range sh.conns {
+			c.transport.Probe()
 			if now >= c.nextPing || now-c.seen.Load() > patience || now-c.begun > auth && c.member.Load() == nil {
 				due = append(due, c)
 			}

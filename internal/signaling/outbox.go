@@ -87,7 +87,8 @@ func (h *hub) put(to *member, frame []byte, r receipt) wire.Code {
 	b.bytes += len(frame)
 	b.pumpLocked(c)
 	if b.next < len(b.signals) && (b.parked || c.ending()) {
-		b.signals[len(b.signals)-1].held = &r
+		held := r // r itself would have to be allocated for every signal
+		b.signals[len(b.signals)-1].held = &held
 		return codeHeld
 	}
 	return wire.CodeDelivered

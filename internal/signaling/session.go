@@ -55,12 +55,11 @@ func (s *Server) endRead(c *conn, err error) {
 
 // Message implements ws.Handler. Everything but relaying is done on a stack of
 // its own, so that the one of a connection that is silent again stays small.
-func (c *conn) Message(text []byte) (goOn bool) {
+func (c *conn) Message(text []byte) bool {
 	c.alive()
 	m := c.member.Load()
 	if m == nil {
-		aside(func() { goOn = c.server.authenticate(c, text) })
-		return goOn
+		return aside(func() bool { return c.server.authenticate(c, text) })
 	}
 	now := c.server.cfg.Now()
 	allowed, wait, exhausted := c.in.take(now)
@@ -76,8 +75,7 @@ func (c *conn) Message(text []byte) (goOn bool) {
 		c.metrics.acks.Inc()
 		return true
 	}
-	aside(func() { goOn = c.server.message(c, m, text, allowed, wait) })
-	return goOn
+	return aside(func() bool { return c.server.message(c, m, text, allowed, wait) })
 }
 
 // Frame implements ws.Handler: control frames and fragments count as messages.
@@ -98,13 +96,10 @@ func (c *conn) stop(how closing) bool {
 	return false
 }
 
-func aside(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	<-done
+func aside(f func() bool) bool {
+	done := make(chan bool, 1)
+	go func() { done <- f() }()
+	return <-done
 }
 
 // message handles a message of a session that is no plain signal.
@@ -203,8 +198,9 @@ func (s *Server) relay(c *conn, m *member, sig *wire.SignalRef, now time.Time) {
 	}
 	if counted := s.metrics.resultOf[r.code]; counted != nil {
 		counted.Inc()
-		var buf [96]byte
-		c.transport.Reply(wire.AppendResult(buf[:0], sig.ID, r.code), r.code == wire.CodeDelivered)
+		lent := stamps.Get().(*[stampBytes]byte)
+		c.transport.Reply(wire.AppendResult(lent[:0], sig.ID, r.code), r.code == wire.CodeDelivered)
+		stamps.Put(lent)
 		return
 	}
 	switch r.code {

@@ -67,7 +67,8 @@ type Conn struct {
 
 	reader // owned by the goroutine of Serve and Finish
 
-	ended atomic.Bool // Shut was called
+	ended  atomic.Bool   // Shut was called
+	unsure atomic.Uint32 // see Probe
 
 	mu        sync.Mutex // the socket's writes and all below
 	tail      []byte     // wire bytes that have to come first
@@ -76,6 +77,7 @@ type Conn struct {
 	queued    int        // bytes in the three, and in what flush is writing, that count
 	flushing  bool       // flush runs, and is the only one that writes
 	kicked    bool       // ask Drained when the queue is empty
+	woken     bool       // Probe has moved the read deadline
 	dead      bool       // writing has failed
 	end       *End
 	endSent   bool          // what end wants is in the queue

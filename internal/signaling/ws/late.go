@@ -9,11 +9,18 @@ import (
 const (
 	lateShards = 8
 	lateBytes  = 512 // most bytes of one connection that may be late
+
+	// After how many periods late frames are written by themselves, when few and
+	// when many connections of a shard have some: under load it pays to wait.
+	latePatience     = 2
+	lateLoadPatience = 8
+	lateLoad         = 32
 )
 
 // Late has frames written that nobody waits for: they go out with the next
 // frame of their connection, which spares a system call and a packet, or after
-// one to two periods by themselves. The zero Late cannot be used.
+// two periods by themselves, eight when hundreds of connections have some. The
+// zero Late cannot be used.
 type Late struct {
 	every  time.Duration
 	next   atomic.Uint32
@@ -58,9 +65,12 @@ func (l *Late) tick(sh *lateShard) {
 	period, conns := sh.period, sh.conns
 	sh.conns = nil
 	sh.mu.Unlock()
-	kept := conns[:0]
+	kept, patience := conns[:0], uint32(latePatience)
+	if len(conns) > lateLoad {
+		patience = lateLoadPatience
+	}
 	for _, c := range conns {
-		if c.lateTick(period) {
+		if c.lateTick(period, patience) {
 			kept = append(kept, c)
 		}
 	}
@@ -73,11 +83,11 @@ func (l *Late) tick(sh *lateShard) {
 	}
 }
 
-// lateTick writes what has been late for long enough, and says whether to look
-// again.
-func (c *Conn) lateTick(period uint32) (again bool) {
+// lateTick writes what has been late for so many periods, and says whether to
+// look again.
+func (c *Conn) lateTick(period, patience uint32) (again bool) {
 	c.mu.Lock()
-	if len(c.late) > 0 && period-c.lateSince < 2 && !c.dead {
+	if len(c.late) > 0 && period-c.lateSince < patience && !c.dead {
 		c.mu.Unlock()
 		return true
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"sync"
+	"time"
 	"unicode/utf8"
 )
 
@@ -48,15 +49,30 @@ func (c *Conn) Serve() error {
 }
 
 func (c *Conn) receive() error {
-	var err error
-	if c.raw != nil {
-		if err = c.raw.Read(c.readFn); err == nil {
-			err = c.readErr
-		}
-	} else {
-		err = c.receivePlain()
+	if c.raw == nil {
+		return c.receivePlain()
 	}
-	return err
+	for {
+		c.readErr = nil
+		err := c.raw.Read(c.readFn)
+		if err == nil {
+			return c.readErr
+		}
+		if !c.wasWoken() {
+			return err
+		}
+	}
+}
+
+// wasWoken tells whether it was Probe that ended a read.
+func (c *Conn) wasWoken() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	woken := c.woken && c.end == nil && !c.dead
+	if c.woken = false; woken {
+		_ = c.nc.SetReadDeadline(time.Time{})
+	}
+	return woken
 }
 
 // receivePlain is receive for sockets that cannot be polled.
