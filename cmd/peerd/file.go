@@ -81,9 +81,10 @@ when they want it. The same content is stored once.`,
 }
 
 func (a *app) addFile(ctx context.Context, path string, in io.Reader) error {
-	show := a.byteProgress("adding", sizeOf(in))
+	size := sizeOf(in)
+	show := a.byteProgress("adding", size)
 	var f api.File
-	err := a.client().Upload(ctx, path, io.NopCloser(io.TeeReader(in, show)), &f)
+	err := a.client().Upload(ctx, path, io.TeeReader(in, show), size, &f)
 	show.end()
 	if err != nil {
 		return err

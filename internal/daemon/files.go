@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -59,18 +60,34 @@ func (s *Server) fileRoutes(add, stream func(string, handler)) {
 
 // addFile stores the body.
 func (s *Server) addFile(w http.ResponseWriter, r *http.Request, g groupsync.GroupInfo) error {
-	q := r.URL.Query()
-	users, err := s.usersOf(r, q["user"])
+	users, err := s.usersOf(r, r.URL.Query()["user"])
+	if err == nil {
+		err = s.cfg.Peer.FileRoom(r.ContentLength)
+	}
 	if err != nil {
+		if r.Header.Get("Expect") == "" { // else nothing comes before we ask for it
+			drain(w, r)
+		}
 		return err
 	}
+	q := r.URL.Query()
 	info, err := s.cfg.Peer.AddFile(r.Context(), g.ID, r.Body, peer.FileMeta{
 		Name: q.Get("name"), Type: q.Get("type"), Public: q.Get("public") == "1", Users: users,
 	})
 	if err != nil {
+		drain(w, r)
 		return err
 	}
 	return answer(w, fileJSON(info))
+}
+
+// drainBody is how much of a body is read that is of no use any more.
+const drainBody = 16 << 20
+
+// drain lets a client that is in the middle of sending hear the answer.
+func drain(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
+	_, _ = io.CopyN(io.Discard, r.Body, drainBody)
 }
 
 // usersOf resolves users by the members of all groups; a whole id may be of

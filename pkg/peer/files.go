@@ -95,6 +95,16 @@ func (p *Peer) AddFile(ctx context.Context, group peercrypto.ID, r io.Reader, me
 	return p.putFileDoc(ctx, group, ref, meta)
 }
 
+// FileRoom reports whether a file of so many bytes could be added or fetched:
+// files.ErrTooLarge, ErrQuota or ErrNoSpace if not. A negative size is unknown.
+func (p *Peer) FileRoom(size int64) error {
+	if p.files == nil {
+		return ErrNoFiles
+	}
+	p.files.makeRoom()
+	return p.files.store.Room(size)
+}
+
 func (m FileMeta) check(group peercrypto.ID) error { return m.doc(group, files.Ref{}).check(group) }
 
 func (m FileMeta) doc(group peercrypto.ID, ref files.Ref) fileDoc {

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/peersignal/peersignal/internal/daemon/api"
 )
@@ -23,6 +24,10 @@ var ErrNotRunning = errors.New("peerd is not running")
 
 // maxLine is the longest line of a stream: a document of 1 MiB and its frame.
 const maxLine = 4 << 20
+
+// agreeTimeout is how long peerd may take to agree to an upload until it is
+// begun nevertheless.
+const agreeTimeout = 10 * time.Second
 
 // A Client talks to one daemon. It is safe for concurrent use.
 type Client struct {
@@ -36,7 +41,7 @@ func New(socket string) *Client {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true, ExpectContinueTimeout: agreeTimeout}}}
 }
 
 // Close drops idle connections.
@@ -130,13 +135,21 @@ func errorLine(line []byte) error {
 }
 
 func (c *Client) send(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	return c.do(ctx, method, path, body, func(req *http.Request) {
+		if body != nil {
+			req.Header.Set("Content-Type", "application/json")
+		}
+	})
+}
+
+// do sends a request that prepare completes, and returns the body of a good
+// answer.
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader, prepare func(*http.Request)) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://peerd"+api.Prefix+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("making the request: %w", err)
 	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
+	prepare(req)
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.dialError(err)

@@ -8,9 +8,14 @@ import (
 	"net/http"
 )
 
-// Upload sends body as it is with PUT and decodes the answer into out.
-func (c *Client) Upload(ctx context.Context, path string, body io.Reader, out any) error {
-	answer, err := c.send(ctx, http.MethodPut, path, body)
+// Upload sends body as it is with PUT and decodes the answer into out. size is
+// its length, -1 when that is not known. Nothing is sent before peerd has agreed.
+func (c *Client) Upload(ctx context.Context, path string, body io.Reader, size int64, out any) error {
+	answer, err := c.do(ctx, http.MethodPut, path, io.NopCloser(body), func(req *http.Request) {
+		req.ContentLength = size
+		req.Header.Set("Content-Type", "application/octet-stream")
+		req.Header.Set("Expect", "100-continue")
+	})
 	if err != nil {
 		return err
 	}

@@ -291,6 +291,17 @@ func (s *Store) reserveLocked(size, need int64) error {
 	return nil
 }
 
+// Room reports whether a file of so many bytes has room now: ErrTooLarge,
+// ErrQuota or ErrNoSpace if not.
+func (s *Store) Room(size int64) error {
+	if size > s.o.MaxSize {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, s.o.MaxSize)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reserveLocked(max(size, 0), max(size, 0))
+}
+
 // Pin keeps a complete file from being evicted, or no longer.
 func (s *Store) Pin(id ID, pinned bool) error {
 	s.mu.Lock()
