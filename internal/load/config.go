@@ -62,7 +62,8 @@ type Config struct {
 	Rate float64
 	// Count is how many newcomers, or storms; default 100, or 1.
 	Count int
-	// Burst is how many newcomers join at the same time; default 1.
+	// Burst is how many newcomers join at the same time; default 1. All stay until
+	// the last has come.
 	Burst int
 
 	// Duration is how long it is measured, after all are connected and Warmup is

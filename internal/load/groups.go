@@ -3,7 +3,6 @@ package load
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -77,96 +76,3 @@ func (g *groups) play(ctx context.Context) error {
 }
 
 func (*groups) report(*Report) {}
-
-// newcomers are devices that connect and join the first group, one burst after
-// the other, and leave again; the members are connected all the time.
-type newcomers struct {
-	run    *run
-	joined int
-	spent  time.Duration
-	whole  histogram
-}
-
-func (*newcomers) event(c *client, e *Event) {
-	if e.Kind == Presence {
-		c.stats.arrived.Add(uint64(e.Join + e.Leave))
-	}
-}
-
-func (n *newcomers) play(ctx context.Context) error {
-	// The burst's devices are behind those that are connected.
-	fresh := n.run.clients[n.run.cfg.Devices:]
-	done := make(chan error, len(fresh))
-	begin := time.Now()
-	for n.joined < n.run.cfg.Count && ctx.Err() == nil {
-		for _, c := range fresh {
-			go func() { done <- n.join(ctx, c) }()
-		}
-		for range fresh {
-			if err := <-done; err != nil && ctx.Err() == nil {
-				n.run.fail(err)
-			} else if err == nil {
-				n.joined++
-			}
-		}
-	}
-	n.spent = time.Since(begin)
-	if n.joined == 0 {
-		return fmt.Errorf("no newcomer could join the group: %w", context.Cause(ctx))
-	}
-	return nil
-}
-
-// join connects, joins the group, waits for the whole list of the others, and
-// leaves.
-func (n *newcomers) join(ctx context.Context, c *client) error {
-	s, err := c.connect(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer s.cut()
-	stop := context.AfterFunc(ctx, s.cut)
-	defer stop()
-	begin := time.Now()
-	topic := n.run.clients[0].topics[:1]
-	if err := s.finish(c.device.Topics(s.begin(), topicsID+c.nextID.Add(1), topic, nil)); err != nil {
-		return err
-	}
-	others := n.run.cfg.GroupsOf
-	for known := 0; known < others; {
-		e, err := c.read(s)
-		switch {
-		case err != nil:
-			return fmt.Errorf("waiting for the group: %w", err)
-		case e.Kind == Result && e.Code != "":
-			return &refusal{e.Code, e.RetryAfter}
-		case e.Kind == Presence:
-			c.stats.arrived.Add(uint64(e.Join))
-			known += e.Join - e.Leave
-		}
-	}
-	n.whole.add(time.Since(begin))
-	return c.part(s)
-}
-
-// part says goodbye and waits until the server has closed.
-func (c *client) part(s *socket) error {
-	if !c.bye(s) {
-		return nil
-	}
-	_ = s.nc.SetReadDeadline(time.Now().Add(partingTime))
-	for {
-		if _, err := s.next(); err != nil {
-			return nil
-		}
-	}
-}
-
-func (n *newcomers) report(r *Report) {
-	r.Newcomers = &NewcomerReport{
-		Joined: n.joined, Others: n.run.cfg.GroupsOf, AtOnce: n.run.cfg.Burst, WholeList: percentiles(&n.whole),
-	}
-	if r.Server != nil {
-		r.Newcomers.ServerCPU = r.Server.CPU / float64(n.joined) * 1000
-	}
-}

@@ -62,6 +62,19 @@ func (l *logins) login(ctx context.Context, c *client) error {
 	return c.part(s)
 }
 
+// part says goodbye and waits until the server has closed.
+func (c *client) part(s *socket) error {
+	if !c.bye(s) {
+		return nil
+	}
+	_ = s.nc.SetReadDeadline(time.Now().Add(partingTime))
+	for {
+		if _, err := s.next(); err != nil {
+			return nil
+		}
+	}
+}
+
 func (l *logins) report(r *Report) {
 	n := l.done.Load()
 	r.Logins = &LoginReport{Done: n, PerSecond: float64(n) / l.time.Seconds()}

@@ -60,8 +60,11 @@ type NewcomerReport struct {
 	Joined    int         `json:"joined"`
 	Others    int         `json:"others"` // in the group
 	AtOnce    int         `json:"atOnce"`
-	WholeList Percentiles `json:"wholeList"`             // from asking to having the whole list
-	ServerCPU float64     `json:"serverCpuMs,omitempty"` // for each, with the announcements to the others
+	WholeList Percentiles `json:"wholeList"` // from asking to having the whole list
+	// Processor time of the server for each, with the announcements to the
+	// others.
+	ServerCPU  float64 `json:"serverCpuMs,omitempty"`
+	LeavingCPU float64 `json:"leavingServerCpuMs,omitempty"`
 }
 
 // A LoginReport is of the scenario auth.
@@ -85,12 +88,12 @@ type ProcessReport struct {
 	KBPerSession float64 `json:"kbPerSession,omitempty"`
 }
 
-func (r *run) newReport(server *probe) *Report {
+func (r *run) newReport() *Report {
 	c := &r.cfg
 	return &Report{
 		Tool: "peersignal load " + buildinfo.Version, URL: c.URL, Dialect: c.Dialect.Name(), Scenario: c.Scenario,
 		Started: time.Now().UTC().Truncate(time.Second), Devices: c.Devices, GroupsOf: c.GroupsOf, Topics: c.Topics, Size: c.Size,
-		begin: server.sample(),
+		begin: r.server.sample(),
 	}
 }
 
@@ -178,7 +181,8 @@ func (r *Report) printScenario(line func(string, ...any)) {
 		line("  %d newcomers, %d at once, to a group of %d: whole list after p50 %.2f ms, p99 %.2f ms",
 			n.Joined, n.AtOnce, n.Others, n.WholeList.P50, n.WholeList.P99)
 		if n.ServerCPU > 0 {
-			line("  each cost the server %.2f ms of processor time, with its leaving and the announcements to the others", n.ServerCPU)
+			line("  each cost the server %.2f ms of processor time, and %.2f ms when it left, with the announcements to the others",
+				n.ServerCPU, n.LeavingCPU)
 		}
 	}
 	if l := r.Logins; l != nil {

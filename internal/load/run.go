@@ -24,6 +24,7 @@ const shares = 16
 type run struct {
 	cfg      Config
 	target   *target
+	server   *probe
 	scenario scenario
 	seed     Topic
 	begin    time.Time
@@ -104,7 +105,7 @@ func (r *run) now() int64 { return int64(time.Since(r.begin)) + 1 }
 func (r *run) makeClients(ctx context.Context) error {
 	n := r.cfg.Devices
 	if r.cfg.Scenario == Newcomers {
-		n += r.cfg.Burst
+		n += r.cfg.Count
 	}
 	r.clients = make([]*client, n)
 	g, ctx := errgroup.WithContext(ctx)
@@ -134,11 +135,11 @@ func (r *run) makeClients(ctx context.Context) error {
 
 // measure connects, plays the scenario, and reports.
 func (r *run) measure(ctx context.Context) (*Report, error) {
-	server, err := newProbe(r.cfg.ServerPID)
-	if err != nil {
+	var err error
+	if r.server, err = newProbe(r.cfg.ServerPID); err != nil {
 		return nil, err
 	}
-	report := r.newReport(server)
+	report := r.newReport()
 	living, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	connecting := time.Now()
@@ -150,12 +151,12 @@ func (r *run) measure(ctx context.Context) (*Report, error) {
 		r.end(stop)
 		return nil, r.nobodyConnected()
 	}
-	server.settle(ctx)
-	report.Connected, report.idle = int(r.up.Load()), server.sample()
+	r.server.settle(ctx)
+	report.Connected, report.idle = int(r.up.Load()), r.server.sample()
 	if r.cfg.Connected != nil {
 		r.cfg.Connected()
 	}
-	err = r.play(ctx, server, report)
+	err = r.play(ctx, report)
 	report.Up = int(r.up.Load())
 	r.end(stop)
 	if err != nil {
@@ -166,21 +167,21 @@ func (r *run) measure(ctx context.Context) (*Report, error) {
 }
 
 // play lets the scenario warm up, and measures it.
-func (r *run) play(ctx context.Context, server *probe, report *Report) error {
+func (r *run) play(ctx context.Context, report *Report) error {
 	// No deadline: dialling would count its own as a failure.
 	playing, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer time.AfterFunc(r.cfg.Warmup+r.cfg.Duration, cancel).Stop()
 	r.restart()
-	before, ours, began, base := server.sample(), ownCPU(), time.Now(), r.total()
+	before, ours, began, base := r.server.sample(), ownCPU(), time.Now(), r.total()
 	done := make(chan error, 1)
 	go func() { done <- r.scenario.play(playing) }()
 	if r.cfg.Warmup > 0 && pause(playing, r.cfg.Warmup) {
 		r.restart()
-		before, ours, began, base = server.sample(), ownCPU(), time.Now(), r.total()
+		before, ours, began, base = r.server.sample(), ownCPU(), time.Now(), r.total()
 	}
 	err := <-done
-	report.measured(time.Since(began), base, r.total(), before, server.sample(), ownCPU()-ours)
+	report.measured(time.Since(began), base, r.total(), before, r.server.sample(), ownCPU()-ours)
 	report.Interrupted = ctx.Err() != nil
 	return err
 }

@@ -12,6 +12,6 @@
 //     is an envelope that arrived. Only peersignal answers each with a result, too.
 //   - KB an idle session: growth of the resident memory of a fresh process, per session with five topics.
 //   - logins/s: connect, and authenticate (peersignal) or register; then leave.
-//   - ms a newcomer: processor time of a device that joins a group of 1,000 and leaves it again. Only peersignal
-//     announces it to the others, both times; "in tens" is when ten join at the same time.
+//   - ms a newcomer: processor time for a device that connects and joins a group of 1,000, and when it leaves again. Only
+//     peersignal announces it to the others, both times; "in tens" is when ten join at the same time.
 package main

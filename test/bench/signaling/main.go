@@ -117,6 +117,7 @@ const (
 	loginCPU  = "CPU s per 100,000 logins"
 	newcomer  = "CPU ms a newcomer"
 	newcomers = "CPU ms a newcomer, in tens"
+	leaver    = "CPU ms when it leaves"
 )
 
 // round measures everything once, each with a fresh process.
@@ -142,6 +143,7 @@ func (b *bench) round(s server, t *table, z sizes) error {
 		}},
 		{"newcomers", load.Config{Scenario: load.Newcomers, Devices: z.group, Count: z.newcomers, Duration: time.Minute}, func(r *load.Report) {
 			t.add(s.name, newcomer, r.Newcomers.ServerCPU)
+			t.add(s.name, leaver, r.Newcomers.LeavingCPU)
 		}},
 		{"newcomers", load.Config{Scenario: load.Newcomers, Devices: z.group, Count: 2 * z.newcomers, Burst: 10, Duration: time.Minute}, func(r *load.Report) {
 			t.add(s.name, newcomers, r.Newcomers.ServerCPU)

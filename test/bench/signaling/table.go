@@ -23,7 +23,7 @@ func (t *table) print(to io.Writer, z sizes) {
 	}
 	b.WriteString("\n|---|" + strings.Repeat("---|", len(t.names)) + "\n")
 	for _, figure := range []string{
-		messages, cpu, median, tail, loadCPU, memory, logins, loginCPU, newcomer, newcomers,
+		messages, cpu, median, tail, loadCPU, memory, logins, loginCPU, newcomer, newcomers, leaver,
 	} {
 		fmt.Fprintf(&b, "| %s |", figure)
 		for _, name := range t.names {
