@@ -40,7 +40,7 @@ func newCommand() *cobra.Command {
 			_, _ = fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 		},
 	}
-	root.AddCommand(serve, newConfigCommand(), newAdminCommand(), newAuditCommand(), newLoadCommand(), newDoctorCommand(), newHealthCommand(), version)
+	root.AddCommand(serve, newConfigCommand(), newAdminCommand(), newAuditCommand(), newLoadCommand(), newDoctorCommand(), newPushKeyCommand(), newHealthCommand(), version)
 	return root
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/peersignal/peersignal/internal/admin"
 	"github.com/peersignal/peersignal/internal/ice"
+	notifier "github.com/peersignal/peersignal/internal/notify"
 	"github.com/peersignal/peersignal/internal/signaling"
 	"github.com/peersignal/peersignal/internal/turn"
 )
@@ -99,6 +100,11 @@ func (s *settings) check() error {
 	}
 	if _, err := newChain(s, embedded, log); err != nil {
 		return err
+	}
+	if s.push.Key != "" {
+		if _, err := notifier.New(s.push); err != nil {
+			return fmt.Errorf("setting push-key: %w", err)
+		}
 	}
 	if s.blockFile != "" {
 		if err := admin.Check(s.blockFile); err != nil {

@@ -71,7 +71,7 @@ func TestExample(t *testing.T) {
 // Operators find every setting on one of the pages.
 func TestEveryKeyIsDocumented(t *testing.T) {
 	var pages []byte
-	for _, page := range []string{"signaling.md", "ice.md", "operations.md"} {
+	for _, page := range []string{"signaling.md", "ice.md", "operations.md", "notify.md"} {
 		b, err := os.ReadFile("../../docs/" + page)
 		if err != nil {
 			t.Fatal(err)
@@ -196,6 +196,7 @@ func TestConfigCheck(t *testing.T) {
 		nil, {"--turn=false"}, {"--turn=false", "--turn-tls-listen=:5349"}, {"--turn-public-ip=192.0.2.1", "--ice-required"},
 		{"--tls-cert=" + files.cert, "--tls-key=" + files.key, "--turn-tls-listen=:5349", "--turn-introduced-only"},
 		{"--ice-server=stun:a.example", "--ice-order=static,embedded"},
+		{"--push-contact=mailto:a@b.example", "--push-host=push.example.org"},
 	} {
 		if _, err := run(t, append([]string{"config", "check"}, args...)...); err != nil {
 			t.Errorf("%v: %v", args, err)
@@ -212,7 +213,7 @@ func TestConfigCheck(t *testing.T) {
 // Each secret can come from the environment, from the configuration and from a
 // file of its own, and none is ever printed.
 func TestSecrets(t *testing.T) {
-	const value = "tell-nobody-tell-nobody"
+	const value = "tell-nobody-tell-nobody-tell-nobody-tell-no" // also 32 bytes in base64url, as push-key has to be
 	secretFile := filepath.Join(t.TempDir(), "secret")
 	write(t, secretFile, []byte(value+"\n"))
 	needs := map[string]string{ // settings that make the others valid
@@ -220,6 +221,7 @@ func TestSecrets(t *testing.T) {
 		"twilio-api-key-secret": "twilio-account-sid: AC00000000000000000000000000000000\ntwilio-api-key-sid: SK00000000000000000000000000000000",
 		"cloudflare-api-token":  "cloudflare-key-id: abc",
 		"turn-rest-secret":      "turn-rest-urls: [turn:a.example]",
+		"push-key":              "push-contact: mailto:a@b.example",
 		"turn-endpoint-key":     `turn-endpoint-url: "https://a.example/?key=tell-nobody"`,
 	}
 	held := func(s *settings) string {
@@ -232,6 +234,8 @@ func TestSecrets(t *testing.T) {
 			return c.REST.Secret.Reveal()
 		case c.Endpoint != nil:
 			return c.Endpoint.Key.Reveal()
+		case s.push.Key != "":
+			return s.push.Key
 		case !s.adminToken.IsZero():
 			return s.adminToken.Reveal()
 		case len(s.relay.Secrets) > 0:

@@ -78,6 +78,9 @@ func (a *app) startUsed(ctx context.Context, p *parts) {
 	if a.acme != nil {
 		p.start("acme", func() error { return a.acme.run(ctx) })
 	}
+	if a.push != nil {
+		p.start("push", func() error { return a.push.Run(ctx) })
+	}
 	if a.audit != nil {
 		p.start("audit", func() error { return a.audit.Run(ctx) })
 	}

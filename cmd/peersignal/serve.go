@@ -22,6 +22,7 @@ import (
 	"github.com/peersignal/peersignal/internal/audit"
 	"github.com/peersignal/peersignal/internal/buildinfo"
 	"github.com/peersignal/peersignal/internal/ice"
+	notifier "github.com/peersignal/peersignal/internal/notify"
 	"github.com/peersignal/peersignal/internal/signaling"
 	"github.com/peersignal/peersignal/internal/turn"
 )
@@ -41,6 +42,7 @@ type app struct {
 	certificates  []*certificate
 	acme          *acmeCertificates // nil without
 	audit         *audit.Log        // nil without
+	push          *notifier.Sender  // nil without
 	blocks        *admin.Blocklist
 	admin         *admin.Server
 	quiet         *quietConns
@@ -160,6 +162,14 @@ func (a *app) newSignaling(s *settings) (err error) {
 	cfg.Registerer, cfg.Logger = a.registry, a.log.With("part", "signaling")
 	if a.audit != nil {
 		cfg.Audit = auditor{a.audit}
+	}
+	if s.push.Key != "" {
+		push := s.push
+		push.Registerer, push.Logger = a.registry, a.log.With("part", "push")
+		if a.push, err = notifier.New(push); err != nil {
+			return usageError{err}
+		}
+		cfg.Push = pusher{a.push}
 	}
 	if a.signaling, err = signaling.New(cfg); err != nil {
 		return usageError{err}

@@ -14,6 +14,7 @@ import (
 	"github.com/peersignal/peersignal/internal/admin"
 	"github.com/peersignal/peersignal/internal/audit"
 	"github.com/peersignal/peersignal/internal/ice"
+	notifier "github.com/peersignal/peersignal/internal/notify"
 	"github.com/peersignal/peersignal/internal/signaling"
 	"github.com/peersignal/peersignal/internal/turn"
 )
@@ -44,6 +45,9 @@ type settings struct {
 	turnIntroducedOnly bool
 	// relay lacks what the running server adds: certificate, introductions, metrics, logger.
 	relay turn.Config
+
+	// push lacks metrics and logger; without a key there is no Web Push.
+	push notifier.Config
 
 	// ice lacks what the running server adds: the embedded relay and the logger.
 	ice         ice.Config
@@ -87,6 +91,7 @@ func (v *values) settings() (*settings, error) {
 		r.fail("drain-timeout", "it has to be longer than drain-window")
 	}
 	r.operators(s)
+	r.push(s)
 	r.relay(s)
 	r.logs(s)
 	s.iceRequired = r.boolean("ice-required")
@@ -131,11 +136,20 @@ func (r *reader) limits() signaling.Limits {
 		MemoryBytes:  int64(r.integer("memory-bytes", 0)),
 		ResumeWindow: r.duration("resume-window"), Parked: r.integer("max-parked", 0), ResumeBytes: r.integer("resume-bytes", 0),
 		RememberTime: r.duration("remember-time"), RememberedTopics: r.integer("max-remembered-topics", 0),
+		NotifyTime: r.duration("notify-time"), NotifyBytes: r.integer("notify-bytes", 0),
+		NotifiesPerMinute: r.integer("notifies-per-minute", 0),
 	}
 	if !r.boolean("resume") {
 		l.ResumeWindow, l.RememberTime = -1, -1
 	}
 	return l
+}
+
+func (r *reader) push(s *settings) {
+	s.push = notifier.Config{
+		Key: r.secret("push-key").Reveal(), Contact: r.str("push-contact"), AllowHosts: r.list("push-host"),
+		Queue: r.integer("push-queue", 0),
+	}
 }
 
 func (r *reader) operators(s *settings) {

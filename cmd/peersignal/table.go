@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/peersignal/peersignal/internal/audit"
+	notifier "github.com/peersignal/peersignal/internal/notify"
 	"github.com/peersignal/peersignal/internal/turn"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
@@ -116,6 +117,15 @@ var sections = []section{
 		{"remember-time", duration, 5 * time.Minute, "how long its topics are kept after that"},
 		{"max-remembered-topics", number, 1_000_000, "most topics that are kept"},
 	}},
+	{"Notifications to devices that are not connected", slices.Concat([]key{
+		{"notifies-per-minute", number, 60, "most notifications of one session in a minute"},
+		{"notify-time", duration, 10 * time.Minute, "how long they are kept for a device that was here minutes ago"},
+		{"notify-bytes", number, 16 << 20, "most bytes that are kept for such devices"}},
+		secretKeys("push-key", "private key for Web Push, as peersignal push-key makes it (default: no Web Push)"), []key{
+			{"push-contact", text, nil, "mailto: or https: address of the operator, for push services"},
+			{"push-host", list, notifier.DefaultHosts(), "host of push services, or *. and a domain (repeatable)"},
+			{"push-queue", number, 1024, "most pushes that wait"},
+		})},
 	{"Timeouts", []key{
 		{"auth-timeout", duration, wire.AuthTimeout, "how long a client has to authenticate"},
 		{"ping-interval", duration, wire.PingInterval, "how often sessions are pinged"},
