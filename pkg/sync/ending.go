@@ -12,7 +12,8 @@ import (
 	"github.com/peersignal/peersignal/pkg/sync/group"
 )
 
-// tellLeaveFor is how long a device that left a group stays on its topics, so that somebody learns of it.
+// tellLeaveFor is how long a device that left a group stays on its topics, so that somebody learns of it, and all devices on those of a
+// group that was deleted.
 const tellLeaveFor = 30 * 24 * time.Hour
 
 // meta reads the Engine's part of the record.
@@ -51,6 +52,11 @@ func (b *batch) leave() error {
 // untold tells whether this user left and no other member's device is known to know.
 func (v *view) untold(now int64) bool {
 	return v.rec.Left && v.meta.Untold > 0 && now < v.meta.Untold+tellLeaveFor.Milliseconds()
+}
+
+// deletionTold tells whether a group was deleted so long ago that nobody stays on its topics to tell those who were away.
+func (v *view) deletionTold(now int64) bool {
+	return v.state.Deleted() && now >= v.deleted+tellLeaveFor.Milliseconds()
 }
 
 // leaveTold notes that another member's device has stored the leave, or that nobody came for too long: the group's topics are

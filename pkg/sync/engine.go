@@ -244,14 +244,14 @@ func (e *Engine) Rendezvous() []Rendezvous {
 	for _, g := range e.replicas() {
 		v := g.view.Load()
 		shares := e.shares(v, e.userID)
-		if !shares && !v.untold(now) || v.state.Deleted() {
+		if !shares && !v.untold(now) || v.deletionTold(now) {
 			continue
 		}
 		for _, k := range v.state.RendezvousKeys() {
 			out = append(out, Rendezvous{Key: k.Key, Announce: k.Announce, Group: v.rec.ID})
 		}
-		if !shares {
-			continue // here only to tell that this user left
+		if !shares || v.state.Deleted() {
+			continue // here only to tell that this user left, or that the group is no more
 		}
 		for _, inv := range v.state.Invites(now) {
 			out = append(out, inviteTopic(v.rec.ID, InviteInfo{IPK: inv.IPK}))

@@ -1,6 +1,7 @@
 package sync_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -120,4 +121,27 @@ func TestLeaveToldByAnotherDevice(t *testing.T) {
 	c = connect(t, second, owner)
 	eventually(t, "the owner knows", func() bool { return len(owner.info(g).Members) == 1 })
 	c.end()
+}
+
+// TestDeletionIsToldLater: who was away when the group was deleted still finds somebody who knows.
+func TestDeletionIsToldLater(t *testing.T) {
+	owner, member := newNode(t, 0), newNode(t, 1)
+	g := owner.create("g")
+	join(t, owner, g, entry.Write, member)
+	must(t, owner.DeleteGroup(t.Context(), g))
+	topics := func(n *node) (list []groupsync.Rendezvous) {
+		return slices.DeleteFunc(n.Rendezvous(), func(r groupsync.Rendezvous) bool { return r.Group != g || r.Invite != nil })
+	}
+	if a, b := topics(owner), topics(member); len(a) != 1 || len(b) != 1 || a[0].Key != b[0].Key {
+		t.Fatalf("they do not meet: %v, %v", a, b)
+	}
+	c := connect(t, owner, member)
+	eventually(t, "the member knows", func() bool { return member.info(g).GroupDeleted })
+	c.end()
+	for _, n := range []*node{owner, member} {
+		n.clock.add(31 * 24 * time.Hour)
+		if len(topics(n)) != 0 {
+			t.Error("the topic is kept for ever")
+		}
+	}
 }

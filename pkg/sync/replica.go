@@ -42,6 +42,8 @@ type view struct {
 	rec   GroupRecord
 	meta  groupMeta
 	state *group.State
+	// deleted is when the group was deleted, in unix ms.
+	deleted int64
 }
 
 // added returns a grant of a user who was added and did not accept yet.
@@ -190,9 +192,22 @@ func (g *replica) publish(rec GroupRecord) error {
 	}
 	g.logMu.Lock()
 	v.state = g.log.State()
+	if v.state.Deleted() {
+		v.deleted = g.deletedAt(v.state)
+	}
 	g.logMu.Unlock()
 	g.view.Store(v)
 	return nil
+}
+
+// deletedAt is when the owner deleted the group, in unix ms; the last time counts. The log ends with that, so this is not asked often.
+func (g *replica) deletedAt(s *group.State) (at int64) {
+	for _, h := range g.ops {
+		if ent, ok := g.log.Get(h); ok && ent.Op.Kind() == (entry.Delete{}).Kind() && s.Valid(h) {
+			at = max(at, ent.Modified)
+		}
+	}
+	return at
 }
 
 // heal loads a replica anew whose log went ahead of the store.
