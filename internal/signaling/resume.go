@@ -54,7 +54,8 @@ func (h *hub) part(m *member, c *conn) (kept, over bool) {
 // outlives tells the ends of a connection after which its session may go on.
 func outlives(reason string) bool {
 	switch reason {
-	case endGone, endStopped, wire.CloseSlowReader.String(), wire.CloseTooLarge.String(), wire.ClosePingTimeout.String():
+	case endGone, endStopped, endMemory, wire.CloseSlowReader.String(), wire.CloseTooLarge.String(),
+		wire.ClosePingTimeout.String():
 		return true
 	default:
 		return false
