@@ -3,11 +3,16 @@ package load
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 )
 
 // A probe looks at the server's process; one without a process sees nothing.
-type probe struct{ pid int }
+type probe struct {
+	pid  int
+	mu   sync.Mutex
+	last sample
+}
 
 // A sample is what a process has used.
 type sample struct {
@@ -20,21 +25,23 @@ func newProbe(pid int) (*probe, error) {
 	if pid == 0 {
 		return &probe{}, nil
 	}
-	if _, err := readProcess(pid); err != nil {
+	first, err := readProcess(pid)
+	if err != nil {
 		return nil, fmt.Errorf("looking at the server's process %d: %w", pid, err)
 	}
-	return &probe{pid}, nil
+	return &probe{pid: pid, last: first}, nil
 }
 
 func (p *probe) sample() sample {
 	if p.pid == 0 {
 		return sample{}
 	}
-	s, err := readProcess(p.pid)
-	if err != nil {
-		return sample{pid: p.pid} // it has ended, which the connections tell as well
-	}
-	return s
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now, err := readProcess(p.pid); err == nil {
+		p.last = now
+	} // else it has ended, which the connections tell as well, or this process has too many files open
+	return p.last
 }
 
 // settle waits until the process does not work any more, or 3 s.
