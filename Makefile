@@ -87,7 +87,7 @@ bench-files: ## a file of 1 GiB between two peers beside a bare data channel; SH
 
 .PHONY: golden
 golden: ## rewrite golden vectors: only before a first release, never after
-	$(GO) test ./pkg/crypto ./pkg/wire ./pkg/sync/entry ./pkg/peer/link -run Golden -update
+	$(GO) test ./pkg/crypto ./pkg/wire ./pkg/sync/keys ./pkg/sync/entry ./pkg/peer/link -run Golden -update
 
 .PHONY: clean
 clean:

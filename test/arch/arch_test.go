@@ -32,6 +32,8 @@ var rules = []rule{
 		reason: "the engine runs over any transport and any store, also in a simulator"},
 	{pkg: "pkg/sync/entry", never: []string{"pkg/sync$", "pkg/sync/group", "pkg/sync/recon", "pkg/sync/sqlite", "database/sql", "net/http"},
 		reason: "formats know nothing about evaluation or storage"},
+	{pkg: "pkg/sync/keys", never: []string{"pkg/sync", "database/sql", "net/http"},
+		reason: "a user's key history is independent of groups, which embed its events"},
 	{pkg: "pkg/sync/group", never: []string{"pkg/sync$", "pkg/sync/recon", "pkg/sync/sqlite", "database/sql", "net/http"},
 		reason: "a group's state is a pure function of a set of operations"},
 	{pkg: "pkg/sync/fold", never: []string{"pkg/sync$", "pkg/sync/entry", "pkg/sync/group", "database/sql", "net/http"},

@@ -44,13 +44,13 @@ type News string
 
 // What a person may have to be told.
 const (
-	Nothing     News = ""
-	KeyRotated  News = "key rotated"   // signed by the old key: trust stays
-	KeyReplaced News = "key replaced"  // by recovery or devices: Verified falls to Introduced
-	KeyOverrun  News = "key overruled" // an event that was followed does not stand any more: trust falls to Seen
-	KeyFrozen   News = "key frozen"
-	KeyEnded    News = "key revoked"
-	IDConflict  News = "id conflict" // somebody else claims the id
+	Nothing      News = ""
+	KeyRotated   News = "key rotated"   // signed by the old key: trust stays
+	KeyReplaced  News = "key replaced"  // by recovery or devices: Verified falls to Introduced
+	KeyOverruled News = "key overruled" // an event that was followed does not stand any more: trust falls to Seen
+	KeyFrozen    News = "key frozen"
+	KeyEnded     News = "key revoked"
+	IDConflict   News = "id conflict" // somebody else claims the id
 )
 
 // NewPin pins a user at first sight. now is unix ms.
@@ -68,28 +68,29 @@ func (p *Pin) follow(h History) {
 	p.Frozen, p.Ended = h.Frozen(), h.State.ended
 }
 
-// Observe follows a history of the same user that is known better than before:
-// events that are only older than what was followed change nothing. path tells
-// the class of the events behind the pinned one.
-func (p Pin) Observe(h History, events []Event, now int64) (Pin, News) {
-	if h.State.user != p.UserID {
+// Observe follows the evaluation of all events that are known of the user, old
+// ones included. If the event that was followed last is not among them, less is
+// known there and nothing changes.
+func (p Pin) Observe(events []Event, h History, now int64) (Pin, News) {
+	inSet := func(e Event) bool { return e.Hash() == p.Head }
+	stands := p.Head == p.Genesis || h.Holds(p.Head)
+	switch {
+	case h.State.user != p.UserID, !stands && !slices.ContainsFunc(events, inSet):
 		return p, Nothing
-	}
-	known := p.Head == p.Genesis || h.Holds(p.Head)
-	if !known && !h.Frozen() && h.State.seq < p.Seq && !overruled(p, events) {
-		return p, Nothing // less is known there
+	case p.Frozen && !h.Frozen() && h.State.head == p.Head:
+		return p, Nothing // what froze the key is not known there
 	}
 	old := p
 	p.follow(h)
 	switch {
-	case !known && !old.Frozen:
-		p.Trust, p.Since, p.Rotated = Seen, now, false
-		if p.Frozen {
-			return p, KeyFrozen
+	case p.Frozen:
+		if old.Frozen {
+			return p, Nothing
 		}
-		return p, KeyOverrun
-	case p.Frozen && !old.Frozen:
 		return p, KeyFrozen
+	case !stands:
+		p.Trust, p.Since, p.Rotated = Seen, now, false
+		return p, KeyOverruled
 	case p.Ended && !old.Ended:
 		return p, KeyEnded
 	case p.Key == old.Key:
@@ -102,11 +103,6 @@ func (p Pin) Observe(h History, events []Event, now int64) (Pin, News) {
 		p.Trust, p.Since, p.Rotated = Introduced, now, false
 	}
 	return p, KeyReplaced
-}
-
-// overruled tells whether the pinned head is among the events and yet not on the path.
-func overruled(p Pin, events []Event) bool {
-	return slices.ContainsFunc(events, func(e Event) bool { return e.Hash() == p.Head })
 }
 
 // selfSigned tells whether all events behind one, as far as they stand, are by the key.
