@@ -28,7 +28,7 @@ type transport interface {
 	Reply(message []byte, late bool)
 	FlushReplies()
 	Queue(message []byte) error
-	QueueBelow(message []byte, most int) bool
+	QueueSoon(message []byte, most int) bool
 	QueueOver(message []byte) error
 	Queued() int
 	Kick()
@@ -127,9 +127,9 @@ func (c *conn) pushNowIfIdle(frame []byte) bool {
 }
 
 // pushIfIdle is push for what can be said later: it refuses while the queue is
-// more than half full.
+// more than half full. What comes often goes out together.
 func (c *conn) pushIfIdle(frame []byte) bool {
-	return c.transport.QueueBelow(frame, c.limits.SendQueueBytes/2)
+	return c.transport.QueueSoon(frame, c.limits.SendQueueBytes/2)
 }
 
 // pushList is push for a part of a whole list, which may be longer than the

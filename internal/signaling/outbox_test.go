@@ -36,6 +36,7 @@ func (p *pipe) QueueBelow(m []byte, _ int) bool {
 	return len(p.frames) < p.room && p.Queue(m) == nil
 }
 
+func (p *pipe) QueueSoon(m []byte, most int) bool { return p.QueueBelow(m, most) }
 func (p *pipe) SendBelow(m []byte, most int) bool { return p.QueueBelow(m, most) }
 func (p *pipe) QueueOver(m []byte) error          { return p.Queue(m) }
 func (p *pipe) Shut(ws.End)                       { p.ended = true }

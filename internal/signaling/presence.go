@@ -12,6 +12,7 @@ const presenceBatch = 32 << 10
 // holders. The frame is made once, if anybody needs it.
 func (h *hub) tellLocked(holders []*member, tag peercrypto.Tag, kind string, make func() []byte) {
 	var frame []byte
+	told, deferred := 0, 0
 	for _, m := range holders {
 		if !m.local() {
 			continue
@@ -23,12 +24,14 @@ func (h *hub) tellLocked(holders []*member, tag peercrypto.Tag, kind string, mak
 			frame = make()
 		}
 		if m.tell(tag, frame) {
-			h.metrics.presence.WithLabelValues(kind).Inc()
+			told++
 			continue
 		}
-		h.metrics.presence.WithLabelValues("deferred").Inc()
+		deferred++
 		h.deferLocked(m, tag)
 	}
+	h.metrics.presence.WithLabelValues(kind).Add(float64(told))
+	h.metrics.presence.WithLabelValues("deferred").Add(float64(deferred))
 }
 
 // deferLocked notes that m has to be told who holds tag. What is noted is

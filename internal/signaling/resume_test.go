@@ -215,13 +215,16 @@ func TestTokenIsBoundToKey(t *testing.T) {
 // TestBadTokens begin a new session, as no token does.
 func TestBadTokens(t *testing.T) {
 	for name, spoil := range map[string]func(*client){
-		"another token":      func(c *client) { c.ready.Resume = peercrypto.NewNonce().String() },
-		"no token at all":    func(c *client) { c.ready.Resume = "x" },
-		"more than was sent": func(c *client) { c.got++ },
+		"another token":                 func(c *client) { c.ready.Resume = peercrypto.NewNonce().String() },
+		"no token at all":               func(c *client) { c.ready.Resume = "x" },
+		"more than was sent":            func(c *client) { c.got++ },
+		"less than it had acknowledged": func(c *client) { c.got-- },
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := start(t, signaling.Config{})
 			a, b := pair(t, n)
+			a.send(&wire.Ack{N: a.got})
+			a.quiet()
 			a.snap()
 			parked(t, n, 1)
 			spoil(a)

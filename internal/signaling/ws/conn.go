@@ -85,9 +85,11 @@ type Conn struct {
 	peerEnd   int           // the peer's close code, once it has closed
 	flushed   chan struct{} // made with end; closed when flush has written it or given up
 
-	late      []byte // frames that go out with the next one, see Late
+	late      []byte // replies that go out with the next frame, see Late
 	lateSince uint32
 	lateNoted bool
+	lateSoon  bool
+	toldAt    int64 // Unix ms, see QueueSoon
 	lateShard uint8 // static
 
 	// Arguments and results of tryWrite.

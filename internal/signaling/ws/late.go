@@ -8,7 +8,7 @@ import (
 
 const (
 	lateShards = 8
-	lateBytes  = 512 // most bytes of one connection that may be late
+	lateBytes  = 512 // most bytes of one connection's replies that may be late
 
 	// After how many periods late frames are written by themselves, when few and
 	// when many connections of a shard have some: under load it pays to wait.
@@ -33,44 +33,65 @@ type lateShard struct {
 	mu     sync.Mutex
 	conns  []*Conn
 	period uint32
-	armed  bool
+	armed  bool // a tick will come
+	rushed bool // a rush will come
 }
 
 // NewLate makes a Late of this period.
 func NewLate(every time.Duration) *Late { return &Late{every: every} }
 
-// note has c looked at. c.mu is held.
-func (l *Late) note(c *Conn) {
+// note has c looked at, soon or in time, before something is added that may be
+// late. c.mu is held.
+func (l *Late) note(c *Conn, soon bool) {
 	sh := &l.shards[c.lateShard]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if len(c.late) == 0 {
+	if !c.waitsLocked() {
 		c.lateSince = sh.period
 	}
-	if c.lateNoted {
-		return
+	if !c.lateNoted {
+		c.lateNoted = true
+		sh.conns = append(sh.conns, c)
 	}
-	c.lateNoted = true
-	sh.conns = append(sh.conns, c)
+	if soon {
+		c.lateSoon = true
+		if !sh.rushed {
+			sh.rushed = true
+			go l.sweep(sh)
+		}
+	}
 	if !sh.armed {
 		sh.armed = true
 		time.AfterFunc(l.every, func() { l.tick(sh) })
 	}
 }
 
-// tick ends a period: what is from before the last one is written.
+// tick ends a period.
 func (l *Late) tick(sh *lateShard) {
 	sh.mu.Lock()
 	sh.period++
+	sh.mu.Unlock()
+	l.sweep(sh)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.armed = len(sh.conns) > 0; sh.armed {
+		time.AfterFunc(l.every, func() { l.tick(sh) })
+	}
+}
+
+// sweep writes what should be written now.
+func (l *Late) sweep(sh *lateShard) {
+	sh.mu.Lock()
 	period, conns := sh.period, sh.conns
-	sh.conns = nil
+	sh.conns, sh.rushed = nil, false
 	sh.mu.Unlock()
 	kept, patience := conns[:0], uint32(latePatience)
 	if len(conns) > lateLoad {
 		patience = lateLoadPatience
 	}
+	now := time.Now().UnixMilli()
 	for _, c := range conns {
-		if c.lateTick(period, patience) {
+		if c.lateTick(period, patience, now) {
 			kept = append(kept, c)
 		}
 	}
@@ -78,25 +99,29 @@ func (l *Late) tick(sh *lateShard) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.conns = append(kept, sh.conns...)
-	if sh.armed = len(sh.conns) > 0; sh.armed {
-		time.AfterFunc(l.every, func() { l.tick(sh) })
-	}
 }
 
-// lateTick writes what has been late for so many periods, and says whether to
-// look again.
-func (c *Conn) lateTick(period, patience uint32) (again bool) {
+// lateTick writes what has to be written soon or has been late for so many
+// periods, and says whether to look again.
+func (c *Conn) lateTick(period, patience uint32, now int64) (again bool) {
 	c.mu.Lock()
-	if len(c.late) > 0 && period-c.lateSince < patience && !c.dead {
+	waits := c.waitsLocked() && c.end == nil && !c.dead
+	if waits && !c.lateSoon && period-c.lateSince < patience {
 		c.mu.Unlock()
 		return true
 	}
-	c.lateNoted = false
-	if len(c.late) == 0 || !c.idleLocked() || c.end != nil || c.dead {
+	c.lateNoted, c.lateSoon = false, false
+	if !waits || c.flushing {
 		c.mu.Unlock() // flush takes it, or nobody
 		return false
 	}
-	_ = c.unlockAfterWrite(nil)
+	c.toldAt = now
+	if c.idleLocked() {
+		_ = c.unlockAfterWrite(nil)
+	} else {
+		c.startLocked()
+		c.mu.Unlock()
+	}
 	return false
 }
 
@@ -108,7 +133,32 @@ func (c *Conn) sendLate(frames []byte) {
 		c.sendWire(frames)
 		return
 	}
-	c.o.Late.note(c)
+	c.o.Late.note(c, false)
 	c.late = append(c.late, frames...)
 	c.mu.Unlock()
+}
+
+// QueueSoon is QueueBelow for one of several messages that may follow one
+// another quickly: it is written at once by another goroutine if the connection
+// was not told anything in this way lately, and otherwise together with what
+// follows, see Late. It makes no system call.
+func (c *Conn) QueueSoon(message []byte, most int) bool {
+	if c.o.Late == nil || c.raw == nil {
+		return c.QueueBelow(message, most)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flushing || c.end != nil || c.dead || c.queued+len(message) > most || !c.o.Budget.Take(len(message)) {
+		return c.queueBelowLocked(message, most)
+	}
+	period := c.o.Late.every.Milliseconds()
+	now := time.Now().UnixMilli()
+	soon := now-c.toldAt > lateLoadPatience*period
+	if soon {
+		c.toldAt = now
+	}
+	c.o.Late.note(c, soon)
+	c.queue = append(c.queue, queued{message, false})
+	c.queued += len(message)
+	return true
 }

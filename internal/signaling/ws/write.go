@@ -37,13 +37,6 @@ func (c *Conn) SendFramed(framed []byte) error {
 		c.mu.Unlock()
 		return err
 	}
-	if c.tail != nil && !c.flushing && c.raw != nil && len(c.queue)+len(c.wire) == 0 {
-		first := append(c.tail, framed[start:]...) // the answer to the upgrade
-		c.queued -= len(c.tail)
-		c.o.Budget.Give(len(c.tail))
-		c.tail = nil
-		return c.unlockAfterWrite(first)
-	}
 	if !c.idleLocked() {
 		err := c.queueLocked(append([]byte(nil), payload...))
 		c.mu.Unlock()
@@ -74,9 +67,22 @@ func (c *Conn) sendWire(frames []byte) {
 	_ = c.unlockAfterWrite(frames)
 }
 
-// idleLocked tells whether a write may be tried.
+// waitsLocked tells whether anything waits.
+func (c *Conn) waitsLocked() bool {
+	return len(c.late)+len(c.wire)+len(c.queue)+len(c.tail) > 0
+}
+
+// idleLocked tells whether a write may be tried: nobody writes, and what waits,
+// because it may be late, is little enough to be written with it.
 func (c *Conn) idleLocked() bool {
-	return c.raw != nil && !c.flushing && len(c.queue) == 0 && len(c.wire) == 0 && c.tail == nil
+	if c.raw == nil || c.flushing || c.kicked {
+		return false
+	}
+	n := len(c.late) + len(c.wire) + len(c.tail)
+	for _, m := range c.queue {
+		n += Headroom + len(m.message)
+	}
+	return n <= batchBytes/2
 }
 
 // admitLocked tells whether so many bytes more may wait.
@@ -91,14 +97,16 @@ func (c *Conn) admitLocked(n int) error {
 	}
 }
 
-// unlockAfterWrite tries to write frames, keeps what the socket does not take,
-// and releases the lock.
+// unlockAfterWrite tries to write what waits and frames, keeps what the socket
+// does not take, and releases the lock. The connection must be idle.
 func (c *Conn) unlockAfterWrite(frames []byte) error {
-	if len(c.late) > 0 {
-		b := batches.Get().(*[batchBytes]byte)
-		defer batches.Put(b)
-		frames = append(append(b[:0], c.late...), frames...)
-		c.late = c.late[:0]
+	if c.waitsLocked() {
+		scratch := batches.Get().(*[batchBytes]byte)
+		defer batches.Put(scratch)
+		b := c.batchLocked(scratch[:0]) // all of it, see idleLocked
+		c.queued -= b.waited
+		c.o.Budget.Give(b.held)
+		frames = append(b.wire, frames...)
 	}
 	n, err := c.tryLocked(frames)
 	if err != nil {
@@ -133,6 +141,10 @@ func (c *Conn) Queue(message []byte) error {
 func (c *Conn) QueueBelow(message []byte, most int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.queueBelowLocked(message, most)
+}
+
+func (c *Conn) queueBelowLocked(message []byte, most int) bool {
 	if c.end != nil || c.dead {
 		return false
 	}
@@ -313,7 +325,7 @@ func (b *batch) empty() bool { return len(b.wire) == 0 && len(b.big) == 0 }
 func (c *Conn) batchLocked(buf []byte) (b batch) {
 	if c.tail != nil {
 		b.wire, b.waited, b.held, c.tail = c.tail, len(c.tail), len(c.tail), nil
-		if len(c.queue)+len(c.wire) == 0 || len(b.wire) > cap(buf)/2 {
+		if len(b.wire) > cap(buf)/2 {
 			return b
 		}
 		b.wire = append(buf, b.wire...)
