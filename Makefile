@@ -55,6 +55,17 @@ bin/golangci-lint:
 fuzz: ## each fuzz target for FUZZTIME (default 3s; try FUZZTIME=10m)
 	FUZZTIME=$(FUZZTIME) $(GO) run ./test/fuzz
 
+SEEDS ?= 1000
+FIRST ?= 1
+
+.PHONY: sim
+sim: ## simulated histories of groups: SEEDS=1000 of them from FIRST=1
+	$(GO) run ./test/sim -first $(FIRST) -seeds $(SEEDS)
+
+.PHONY: sim-bugs
+sim-bugs: ## bugs that are put into the engine must be found by simulation
+	$(GO) run ./test/sim -bugs
+
 .PHONY: bench
 bench: ## benchmarks; figures are ratios within one run
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./pkg/... ./internal/...

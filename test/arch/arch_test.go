@@ -46,6 +46,8 @@ var rules = []rule{
 		reason: "chunks are exchanged over any stream of messages, also one in memory"},
 	{pkg: "pkg/sync/sqlite", never: []string{"pkg/peer", "pkg/wire", "internal/", "github.com/pion/", "net/http"},
 		reason: "a store stores"},
+	{pkg: "test/sim/world", never: []string{"pkg/peer", "pkg/wire", "internal/", "cmd/", "github.com/pion/"},
+		reason: "a simulation knows the engine and its stores; the network is its own"},
 	{pkg: "pkg/sync/storetest", never: []string{"pkg/sync/sqlite", "pkg/peer", "pkg/wire", "internal/"},
 		reason: "the conformance suite must not know an implementation"},
 	{pkg: "pkg/peer", never: []string{"internal/", "cmd/", "github.com/spf13/", "github.com/prometheus/"},
