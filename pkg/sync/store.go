@@ -120,7 +120,8 @@ type Document struct {
 	Version int64
 }
 
-// A DocumentQuery selects documents of one group in the order of (Subject), or of (Version) when AfterVersion is set.
+// A DocumentQuery selects documents of one group: in the order of (Subject); of (Version) with ByVersion; or of (OrderBy, Subject). Conditions
+// and orders by fields need an index (IndexSpec) of the query's Type, except those by ModifiedField alone.
 type DocumentQuery struct {
 	Group          peercrypto.ID
 	Type           string        // "" = any
@@ -129,6 +130,11 @@ type DocumentQuery struct {
 	ByVersion      bool
 	IncludeDeleted bool
 	Limit          int // 0 = 1,000
+
+	Where      []Condition // all are met
+	OrderBy    string      // a field; documents without it are left out
+	Descending bool        // both OrderBy and Subject
+	Cursor     string      // of CursorAfter: go on behind that document
 }
 
 // TTL returns when a document ends by the field ttl of its JSON: unix ms, above 0 and below 2^53, cut to an integer.
@@ -217,6 +223,10 @@ type Reader interface {
 
 	Document(group, subject peercrypto.ID) (Document, bool, error)
 	Documents(q DocumentQuery, fn func(Document) error) error
+	// Indexes lists what EnsureIndex made, by name.
+	Indexes() ([]IndexSpec, error)
+	// Expired returns at most limit live documents of any group whose TTL is at or before now (unix ms), the earliest first.
+	Expired(now int64, limit int) ([]Document, error)
 	// DocumentCounts returns how many documents live and deleted ones a group has, in O(1).
 	DocumentCounts(group peercrypto.ID) (live, deleted int64, err error)
 
@@ -248,6 +258,12 @@ type Tx interface {
 	// PutDocument inserts or replaces; Version is given by the store and returned.
 	PutDocument(d Document) (version int64, err error)
 	DeleteDocument(group, subject peercrypto.ID) error // forgets it, tombstone included
+
+	// EnsureIndex makes an index, or another one in place of that of the same name. It reads all documents of its type. Too many fail with
+	// ErrLimit.
+	EnsureIndex(s IndexSpec) error
+	// DropIndex removes an index, if it is there.
+	DropIndex(name string) error
 
 	// PutQuarantined inserts or replaces by Key.
 	PutQuarantined(q Quarantined) error

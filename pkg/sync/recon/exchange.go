@@ -16,8 +16,8 @@ const (
 	// reserve is room for the answer to one range, with bounds as long as they can be.
 	reserve = Branch*(maxBound+fingerprintSize) + maxIDs*idSize + 1<<10
 	// Window is how many frames of the asking side may be on the way.
-	Window = 8
-	// maxQueued is how many bytes of answers the asking side keeps; what is in the window has far shorter ones.
+	Window = 16
+	// maxQueued is how many bytes of answers the asking side keeps; honest answers to a window of questions have less.
 	maxQueued = 16 << 20
 	// stepRanges is how many ranges a step goes into.
 	stepRanges = 1024

@@ -11,10 +11,11 @@ import (
 
 const documentColumns = "SELECT subject, type, modified, deleted, json, last_modified, last_hash, version FROM documents "
 
-func scanDocument(rows *sql.Rows, group peercrypto.ID) (groupsync.Document, error) {
+// scanDocument reads documentColumns and, into more, what the statement has behind them.
+func scanDocument(rows *sql.Rows, group peercrypto.ID, more ...any) (groupsync.Document, error) {
 	d := groupsync.Document{Group: group}
 	var last sql.RawBytes
-	err := rows.Scan((*string)(&d.Subject), &d.Type, &d.Modified, &d.Deleted, &d.JSON, &d.Last.Modified, &last, &d.Version)
+	err := rows.Scan(append([]any{(*string)(&d.Subject), &d.Type, &d.Modified, &d.Deleted, &d.JSON, &d.Last.Modified, &last, &d.Version}, more...)...)
 	return d, errors.Join(err, setHash(&d.Last.Hash, last))
 }
 
@@ -32,72 +33,6 @@ func (r *reader) Document(group, subject peercrypto.ID) (d groupsync.Document, f
 		return groupsync.Document{}, false, fmt.Errorf("reading document %s: %w", subject.Short(), err)
 	}
 	return d, found, nil
-}
-
-// Documents calls fn for the documents that match, in the order of the query.
-func (r *reader) Documents(q groupsync.DocumentQuery, fn func(groupsync.Document) error) error {
-	g, err := r.group(q.Group)
-	if err != nil {
-		return fmt.Errorf("reading documents of group %s: %w", q.Group.Short(), err)
-	}
-	if g == nil {
-		return nil
-	}
-	text := documentStatement(q)
-	for left := limitOf(q.Limit); left > 0; {
-		var page []groupsync.Document
-		size := 0
-		args := []any{g.gid, q.Type, string(q.After), q.AfterVersion, min(left, pageRows)}
-		err := r.each(text, args, func(rows *sql.Rows) (bool, error) {
-			d, err := scanDocument(rows, q.Group)
-			page = append(page, d)
-			size += len(d.JSON)
-			return size < pageBytes, err
-		})
-		if err != nil {
-			return fmt.Errorf("reading documents of group %s: %w", q.Group.Short(), err)
-		}
-		if len(page) == 0 {
-			return nil
-		}
-		for _, d := range page {
-			if err := fn(d); err != nil {
-				return err
-			}
-		}
-		left -= len(page)
-		if last := page[len(page)-1]; q.ByVersion {
-			q.AfterVersion = last.Version
-		} else {
-			q.After = last.Subject
-		}
-	}
-	return nil
-}
-
-// documentStatement has parameters for all conditions and uses those of q.
-func documentStatement(q groupsync.DocumentQuery) string {
-	index, order := "sqlite_autoindex_documents_1", "subject"
-	switch {
-	case q.ByVersion:
-		index, order = "documents_version", "version"
-	case q.Type != "":
-		index = "documents_type"
-	}
-	text := documentColumns + "INDEXED BY " + index + " WHERE gid = ?1 "
-	if q.Type != "" {
-		text += "AND type = ?2 "
-	}
-	if q.After != "" || !q.ByVersion {
-		text += "AND subject > ?3 "
-	}
-	if q.ByVersion {
-		text += "AND version > ?4 "
-	}
-	if !q.IncludeDeleted {
-		text += "AND deleted = 0 "
-	}
-	return text + "ORDER BY " + order + " LIMIT ?5"
 }
 
 // PutDocument stores a document and gives it a version.

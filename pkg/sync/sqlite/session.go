@@ -11,8 +11,11 @@ import (
 // it at a time.
 type session struct {
 	conn  *sql.Conn
-	stmts map[string]*sql.Stmt // bounded by the texts in this package
+	stmts map[string]*sql.Stmt // at most maxStatements
 }
+
+// maxStatements is how many are kept: more than this package's own texts, but queries of documents make others.
+const maxStatements = 256
 
 // openSession takes a connection of the pool for good and sets it up.
 func openSession(ctx context.Context, db *sql.DB, pragmas ...string) (*session, error) {
@@ -41,6 +44,12 @@ func (s *session) close() error {
 func (s *session) prepare(text string) (*sql.Stmt, error) {
 	if stmt := s.stmts[text]; stmt != nil {
 		return stmt, nil
+	}
+	if len(s.stmts) >= maxStatements {
+		for _, stmt := range s.stmts {
+			_ = stmt.Close()
+		}
+		clear(s.stmts)
 	}
 	// Background: statements outlive the call, and a context that can end
 	// costs a goroutine for each execution. Transactions look at theirs.

@@ -45,6 +45,8 @@ type state struct {
 	subject tree[peercrypto.Hash]  // valid data: group, subject, ref
 	docs    tree[groupsync.Document]
 	changed tree[peercrypto.ID] // group, version
+	expires tree[string]        // when a document ends, its group and subject: the key in docs
+	indexes tree[groupsync.IndexSpec]
 
 	held    tree[groupsync.Quarantined] // by key
 	oldest  tree[peercrypto.Hash]       // received, key

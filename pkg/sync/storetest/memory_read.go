@@ -190,46 +190,6 @@ func (r *memoryReader) Shared(s groupsync.Scope, lo, hi groupsync.Ref, fn func(g
 	return r.refs(s, lo, hi, func(ref groupsync.Ref) (bool, error) { return fn(r.record(ref.Hash)) })
 }
 
-func (r *memoryReader) Document(group, subject peercrypto.ID) (groupsync.Document, bool, error) {
-	d, ok := r.docs.get(docKey(group, subject))
-	d.JSON = bytes.Clone(d.JSON)
-	return d, ok, r.check()
-}
-
-func (r *memoryReader) Documents(q groupsync.DocumentQuery, fn func(groupsync.Document) error) error {
-	if err := r.check(); err != nil {
-		return err
-	}
-	n := 0
-	prefix := keyer{}.text(string(q.Group))
-	visit := func(d groupsync.Document) (bool, error) {
-		if d.Deleted && !q.IncludeDeleted || q.Type != "" && d.Type != q.Type || d.Subject <= q.After {
-			return true, nil
-		}
-		d.JSON = bytes.Clone(d.JSON)
-		n++
-		return n < limitOf(q.Limit), fn(d)
-	}
-	if !q.ByVersion {
-		for _, d := range r.docs.prefixed(string(prefix)) {
-			if more, err := visit(d); err != nil || !more {
-				return err
-			}
-		}
-		return nil
-	}
-	for key, subject := range r.changed.from(string(slices.Clip(prefix).number(q.AfterVersion + 1))) {
-		if !bytes.HasPrefix([]byte(key), prefix) {
-			return nil
-		}
-		d, _ := r.docs.get(docKey(q.Group, subject))
-		if more, err := visit(d); err != nil || !more {
-			return err
-		}
-	}
-	return nil
-}
-
 func (r *memoryReader) DocumentCounts(group peercrypto.ID) (live, deleted int64, err error) {
 	g, _ := r.groups.get(string(group))
 	return g.live, g.deleted, r.check()

@@ -165,6 +165,9 @@ func (tx *memoryTx) PutDocument(d groupsync.Document) (int64, error) {
 	d.Version, d.JSON = tx.version, bytes.Clone(d.JSON)
 	tx.docs = tx.docs.with(docKey(d.Group, d.Subject), d)
 	tx.changed = tx.changed.with(string(keyer{}.text(string(d.Group)).number(d.Version)), d.Subject)
+	if key, ok := expireKey(d); ok {
+		tx.expires = tx.expires.with(key, docKey(d.Group, d.Subject))
+	}
 	tx.countDocument(d, 1)
 	return d.Version, nil
 }
@@ -176,6 +179,9 @@ func (tx *memoryTx) DeleteDocument(group, subject peercrypto.ID) error {
 	}
 	tx.docs = tx.docs.without(docKey(group, subject))
 	tx.changed = tx.changed.without(string(keyer{}.text(string(group)).number(d.Version)))
+	if key, ok := expireKey(d); ok {
+		tx.expires = tx.expires.without(key)
+	}
 	tx.countDocument(d, -1)
 	return tx.check()
 }

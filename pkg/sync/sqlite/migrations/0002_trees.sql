@@ -17,8 +17,8 @@ CREATE INDEX documents_modified ON documents (gid, modified, subject);
 
 -- Indexes of fields that the owner of the store asked for, each made as documents_custom_<xid>.
 CREATE TABLE custom_indexes (
-  xid   INTEGER PRIMARY KEY,
-  name  TEXT NOT NULL UNIQUE,
-  type  TEXT NOT NULL,
-  paths TEXT NOT NULL
+  xid    INTEGER PRIMARY KEY,
+  name   TEXT NOT NULL UNIQUE,
+  type   TEXT NOT NULL,
+  fields TEXT NOT NULL
 ) STRICT;
