@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +28,8 @@ const (
 	acmeRetryMax = 6 * time.Hour
 	acmeTimeout  = 5 * time.Minute // for one certificate
 )
+
+var errNoCertificate = errors.New("there is no certificate for this name, or not yet")
 
 // acmeCertificates fetches and renews certificates by ACME (RFC 8555). They are
 // asked for at the start, so that a mistake shows then and not with the first
@@ -59,13 +63,29 @@ func newACME(s acmeSettings, log *slog.Logger) (*acmeCertificates, error) {
 			Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		}}
 	}
+	hosts := make([]string, len(s.hosts))
+	for i, h := range s.hosts {
+		hosts[i] = strings.ToLower(h)
+	}
 	return &acmeCertificates{
-		hosts: s.hosts, log: log, expires: make(map[string]time.Time),
+		hosts: hosts, log: log, expires: make(map[string]time.Time),
 		manager: &autocert.Manager{
-			Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(s.cache), HostPolicy: autocert.HostWhitelist(s.hosts...),
+			Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(s.cache), HostPolicy: onlyHosts(hosts),
 			Email: s.email, Client: client,
 		},
 	}, nil
+}
+
+// onlyHosts refuses other names, so that nobody has certificates fetched by
+// asking for them. HTTP-01 asks with the port in the name, unless it is 80.
+func onlyHosts(hosts []string) autocert.HostPolicy {
+	listed := autocert.HostWhitelist(hosts...)
+	return func(ctx context.Context, host string) error {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		return listed(ctx, host)
+	}
 }
 
 // checkACMECache makes the folder or refuses one that others can read: it will
@@ -89,15 +109,25 @@ func (a *acmeCertificates) config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.get}
 }
 
-// get serves clients without server name, which dial an address, the first
-// host's certificate.
+// get serves what was fetched; clients without server name, which dial an
+// address, get the first host's. Only keep makes the manager ask the authority:
+// clients that come while there is no certificate must not use up its patience.
 func (a *acmeCertificates) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if hello.ServerName == "" || net.ParseIP(hello.ServerName) != nil {
-		own := *hello
-		own.ServerName = a.hosts[0]
-		hello = &own
+	if slices.Equal(hello.SupportedProtos, []string{acme.ALPNProto}) {
+		return a.manager.GetCertificate(hello) // the authority, with a challenge
 	}
-	return a.manager.GetCertificate(hello)
+	own := *hello
+	own.ServerName = strings.ToLower(strings.TrimSuffix(own.ServerName, "."))
+	if own.ServerName == "" || net.ParseIP(own.ServerName) != nil {
+		own.ServerName = a.hosts[0]
+	}
+	a.mu.Lock()
+	_, there := a.expires[own.ServerName]
+	a.mu.Unlock()
+	if !there {
+		return nil, errNoCertificate
+	}
+	return a.manager.GetCertificate(&own)
 }
 
 // challenges answers HTTP-01 and sends everything else to HTTPS.

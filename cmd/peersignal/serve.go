@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
+	"golang.org/x/crypto/acme"
 
 	"github.com/peersignal/peersignal/internal/admin"
 	"github.com/peersignal/peersignal/internal/audit"
@@ -192,7 +193,7 @@ func (a *app) listen(s *settings) (err error) {
 		}
 		l.clients = tls.NewListener(l.clients, httpTLS(c.config()))
 	case a.acme != nil:
-		l.clients = tls.NewListener(l.clients, httpTLS(a.acme.config(), "acme-tls/1"))
+		l.clients = tls.NewListener(l.clients, httpTLS(a.acme.config(), acme.ALPNProto))
 	}
 	for _, more := range []struct {
 		listener   *net.Listener
