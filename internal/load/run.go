@@ -149,6 +149,9 @@ func (r *run) measure(ctx context.Context) (*Report, error) {
 	report.Connecting = time.Since(connecting).Seconds()
 	if r.cfg.Scenario != Auth && r.up.Load() == 0 {
 		r.end(stop)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("connecting: %w", context.Cause(ctx))
+		}
 		return nil, r.nobodyConnected()
 	}
 	r.server.settle(ctx)

@@ -129,18 +129,17 @@ func serveBare(handler http.Handler) error {
 	return http.Serve(l, handler)
 }
 
-// serveGWS is the bare server on gws.
-func serveGWS() error {
-	h := &gwsHub{hub: newHub()}
-	up := gws.NewUpgrader(h, &gws.ServerOption{})
-	return serveBare(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// onGWS is the bare server on gws.
+func onGWS() http.Handler {
+	up := gws.NewUpgrader(&gwsHub{hub: newHub()}, &gws.ServerOption{})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := up.Upgrade(w, r)
 		if err != nil {
 			return
 		}
 		// Returning frees the stack and the buffers of the handler.
 		go c.ReadLoop()
-	}))
+	})
 }
 
 type gwsHub struct {
@@ -172,10 +171,10 @@ func (h *gwsHub) OnClose(c *gws.Conn, _ error) {
 	}
 }
 
-// serveCoder is the bare server on coder/websocket.
-func serveCoder() error {
+// onCoder is the bare server on coder/websocket.
+func onCoder() http.Handler {
 	h := newHub()
-	return serveBare(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, nil)
 		if err != nil {
 			return
@@ -194,7 +193,7 @@ func serveCoder() error {
 				return
 			}
 		}
-	}))
+	})
 }
 
 type coderLink struct{ c *websocket.Conn }

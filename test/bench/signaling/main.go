@@ -38,9 +38,9 @@ func main() {
 func run(role string) error {
 	switch role {
 	case "gws":
-		return serveGWS()
+		return serveBare(onGWS())
 	case "coder":
-		return serveCoder()
+		return serveBare(onCoder())
 	case "load":
 		return runLoad(flag.Arg(1))
 	case "":
