@@ -96,6 +96,10 @@ bench-signaling: build ## the server beside bare ones (gws, coder, Node), under 
 bench-files: ## a file of 1 GiB between two peers beside a bare data channel; SHORT=1: 256 MiB
 	$(GO) run ./test/bench/files $(if $(SHORT),-size 268435456 -rounds 2)
 
+.PHONY: bench-recon
+bench-recon: ## reconciliation of two stores of 1,000,000 entries beside negentropy, 5 minutes and 2 GB of disk; SHORT=1: of 100,000
+	cd test/bench/recon && $(GO) run . $(if $(SHORT),-n 100000)
+
 .PHONY: golden
 golden: ## rewrite golden vectors: only before a first release, never after
 	$(GO) test ./pkg/crypto ./pkg/wire ./pkg/sync/keys ./pkg/sync/entry ./pkg/peer/link -run Golden -update
