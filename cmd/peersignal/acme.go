@@ -50,15 +50,11 @@ func newACME(s acmeSettings, log *slog.Logger) (*acmeCertificates, error) {
 		return nil, err
 	}
 	client := &acme.Client{DirectoryURL: s.directory, UserAgent: "peersignal"}
-	if s.ca != "" {
-		pem, err := os.ReadFile(s.ca)
-		if err != nil {
-			return nil, fmt.Errorf("reading acme-ca: %w", err)
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading acme-ca: %s has no certificate (PEM)", s.ca)
-		}
+	roots, err := acmeRoots(s.ca)
+	if err != nil {
+		return nil, err
+	}
+	if roots != nil {
 		client.HTTPClient = &http.Client{Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		}}
@@ -74,6 +70,22 @@ func newACME(s acmeSettings, log *slog.Logger) (*acmeCertificates, error) {
 			Email: s.email, Client: client,
 		},
 	}, nil
+}
+
+// acmeRoots reads the file of --acme-ca; nil: those of the system.
+func acmeRoots(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading acme-ca: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("reading acme-ca: %s has no certificate (PEM)", path)
+	}
+	return roots, nil
 }
 
 // onlyHosts refuses other names, so that nobody has certificates fetched by
@@ -153,7 +165,7 @@ func (a *acmeCertificates) keep(ctx context.Context, host string) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			a.log.Error("no certificate could be had", "host", host, "error", err, "again", wait)
+			a.log.Error("no certificate could be had", "host", host, "error", err, "again", wait.String())
 		default:
 			wait = acmeRetry
 		}

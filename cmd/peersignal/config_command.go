@@ -106,6 +106,9 @@ func (s *settings) check() error {
 			return fmt.Errorf("setting push-key: %w", err)
 		}
 	}
+	if _, err := acmeRoots(s.acme.ca); err != nil {
+		return err
+	}
 	if s.blockFile != "" {
 		if err := admin.Check(s.blockFile); err != nil {
 			return err

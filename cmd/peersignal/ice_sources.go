@@ -16,11 +16,12 @@ type iceSources struct {
 	mu      sync.RWMutex
 	current *ice.Chain
 
-	next chan *ice.Chain // to Run
+	next  chan *ice.Chain // to Run
+	ended chan struct{}   // closed when Run returns
 }
 
 func newICESources(c *ice.Chain) *iceSources {
-	return &iceSources{current: c, next: make(chan *ice.Chain)}
+	return &iceSources{current: c, next: make(chan *ice.Chain), ended: make(chan struct{})}
 }
 
 func (s *iceSources) chain() *ice.Chain {
@@ -29,18 +30,19 @@ func (s *iceSources) chain() *ice.Chain {
 	return s.current
 }
 
-// replace puts another chain in place; Run runs it, until ctx ends.
-func (s *iceSources) replace(ctx context.Context, c *ice.Chain) error {
+// replace puts another chain in place, which Run runs.
+func (s *iceSources) replace(c *ice.Chain) error {
 	select {
 	case s.next <- c:
 		return nil
-	case <-ctx.Done():
+	case <-s.ended:
 		return errors.New("replacing the sources of ICE servers: the server is stopping")
 	}
 }
 
-// Run runs the current chain until ctx ends.
+// Run runs the current chain until ctx ends. It can be called once.
 func (s *iceSources) Run(ctx context.Context) error {
+	defer close(s.ended)
 	for {
 		own, stop := context.WithCancel(ctx)
 		ended := make(chan error, 1)

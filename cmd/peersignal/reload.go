@@ -104,7 +104,7 @@ func (a *app) apply(s *settings, changed []key) error {
 		if err != nil {
 			return err
 		}
-		if err := a.sources.replace(a.ctx, chain); err != nil {
+		if err := a.sources.replace(chain); err != nil {
 			return err
 		}
 	}

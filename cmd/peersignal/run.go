@@ -39,7 +39,6 @@ func (a *app) run(ctx context.Context, hangups <-chan os.Signal) error {
 	defer endSignaling()
 	usedCtx, endUsed := context.WithCancel(base)
 	defer endUsed()
-	a.ctx = usedCtx
 	failed := make(chan error, 1)
 	sig, rest := &parts{failed: failed}, &parts{failed: failed}
 	servers := a.httpServers()
@@ -102,7 +101,7 @@ func (a *app) wait(ctx context.Context, hangups <-chan os.Signal, failed <-chan 
 		case err := <-failed:
 			return 0, err
 		}
-		a.log.Info("draining", "window", window)
+		a.log.Info("draining", "window", window.String())
 		return window, nil
 	}
 }

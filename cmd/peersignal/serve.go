@@ -55,7 +55,6 @@ type app struct {
 	iceRequired atomic.Bool
 	adminToken  atomic.Pointer[ice.Secret]
 	drains      chan time.Duration // asked for by operators
-	ctx         context.Context    // ends with run
 
 	reloading sync.Mutex // over one reload, and:
 	values    *values    // as they were read last
