@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/peersignal/peersignal/internal/load"
 	"github.com/peersignal/peersignal/pkg/wire"
@@ -107,7 +108,7 @@ func FuzzMembers(f *testing.F) {
 			names = append(names, string(name))
 		}
 		var want map[string]json.RawMessage
-		if !json.Valid(frame) || json.Unmarshal(frame, &want) != nil || strings.Contains(string(frame), `\`) || len(names) != len(got) {
+		if !utf8.Valid(frame) || !json.Valid(frame) || json.Unmarshal(frame, &want) != nil || strings.Contains(string(frame), `\`) || len(names) != len(got) {
 			return
 		}
 		for name, value := range want {

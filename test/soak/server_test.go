@@ -57,7 +57,7 @@ func startServer(t *testing.T, bin string, extra ...string) *server {
 		"--listen", "127.0.0.1:0", "--admin-socket", s.socket, "--log-level", "error",
 		"--turn-listen", "127.0.0.1:0", "--turn-relay-ip", "127.0.0.1", "--turn-allow-peer", "127.0.0.0/8",
 		"--messages-per-10s", "10000000", "--offers-per-minute", "10000000", "--offers-at-once", "10000000",
-		"--auth-timeout", "2s", "--ping-interval", "1s", "--ping-timeout", "3s", "--drain-window", "1s", "--drain-timeout", "10s",
+		"--auth-timeout", "5s", "--ping-interval", "2s", "--ping-timeout", "8s", "--drain-window", "1s", "--drain-timeout", "10s",
 	}, extra...)
 	if s.Process, err = harness.Start("peersignal", filepath.Join(dir, "log"), nil, nil, bin, args...); err != nil {
 		t.Fatal(err)

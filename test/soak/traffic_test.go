@@ -7,14 +7,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	mrand "math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/pion/logging"
 	pionturn "github.com/pion/turn/v4"
 
 	"github.com/peersignal/peersignal/internal/load"
@@ -166,18 +169,19 @@ func relays(ctx context.Context, s *server) error {
 		return err
 	}
 	defer func() { _ = c.CloseNow() }()
-	client, relay, err := allocate(c.ready.ICE)
+	relay, end, err := allocate(c.ready.ICE)
 	if err != nil {
 		return fmt.Errorf("relays: %w", err)
 	}
-	defer client.Close()
+	defer end() // also of one that the server has ended
 	if _, err := relay.WriteTo([]byte("ping"), relay.LocalAddr()); err != nil {
 		return fmt.Errorf("relays: %w", err)
 	}
 	if mrand.IntN(2) == 0 {
 		_, err = s.admin(ctx, "kick", "--device", string(c.cert.DeviceID))
 	} else {
-		err = errors.Join(relay.Close(), write(ctx, c.Conn, &wire.Bye{}))
+		end()
+		err = write(ctx, c.Conn, &wire.Bye{})
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -186,36 +190,45 @@ func relays(ctx context.Context, s *server) error {
 }
 
 // allocate opens a relay on the first TURN server over UDP.
-func allocate(servers []wire.ICEServer) (*pionturn.Client, net.PacketConn, error) {
+func allocate(servers []wire.ICEServer) (relay net.PacketConn, end func(), err error) {
 	for _, server := range servers {
 		for _, url := range server.URLs {
 			address, isTURN := strings.CutPrefix(url, "turn:")
 			address, query, _ := strings.Cut(address, "?")
-			if !isTURN || query == "transport=tcp" {
-				continue
+			if isTURN && query != "transport=tcp" {
+				return allocateAt(address, server)
 			}
-			conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
-			if err != nil {
-				return nil, nil, err
-			}
-			client, err := pionturn.NewClient(&pionturn.ClientConfig{
-				STUNServerAddr: address, TURNServerAddr: address, Conn: conn, Username: server.Username, Password: server.Credential,
-			})
-			if err == nil {
-				err = client.Listen()
-			}
-			if err != nil {
-				return nil, nil, errors.Join(err, conn.Close())
-			}
-			relay, err := client.Allocate()
-			if err != nil {
-				client.Close()
-				return nil, nil, errors.Join(err, conn.Close())
-			}
-			return client, relay, nil
 		}
 	}
 	return nil, nil, errors.New("the session was given no TURN server")
+}
+
+func allocateAt(address string, server wire.ICEServer) (relay net.PacketConn, end func(), err error) {
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := pionturn.NewClient(&pionturn.ClientConfig{
+		STUNServerAddr: address, TURNServerAddr: address, Conn: conn, Username: server.Username, Password: server.Credential,
+		LoggerFactory: &logging.DefaultLoggerFactory{Writer: io.Discard},
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	end = sync.OnceFunc(func() {
+		if relay != nil {
+			_ = relay.Close()
+		}
+		client.Close()
+		_ = conn.Close()
+	})
+	if err = client.Listen(); err == nil {
+		relay, err = client.Allocate()
+	}
+	if err != nil {
+		end()
+	}
+	return relay, end, err
 }
 
 // operators look around, and block and unblock somebody.
