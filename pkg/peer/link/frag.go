@@ -17,8 +17,13 @@ const (
 // assembler puts one stream's fragments together again.
 type assembler struct {
 	buf   []byte
+	last  int  // length of the message before: the next one is often as long
 	ended bool // fragEnd came
 }
+
+// expectMost bounds the room that is made for a message whose length is only
+// expected.
+const expectMost = 512 << 10
 
 // add takes a fragment, which it does not keep, and returns the message that
 // it completes; done is false while more is to come.
@@ -41,6 +46,9 @@ func (a *assembler) add(fragment []byte) (msg []byte, done bool, err error) {
 		return nil, false, fmt.Errorf("receiving message: %w: limit is %d bytes", ErrMessageTooLarge, MaxMessage)
 	}
 	if fragment[0] == fragMore {
+		if a.buf == nil {
+			a.buf = make([]byte, 0, max(len(body), min(a.last, expectMost)))
+		}
 		a.buf = append(a.buf, body...)
 		return nil, false, nil
 	}
@@ -48,7 +56,7 @@ func (a *assembler) add(fragment []byte) (msg []byte, done bool, err error) {
 		return append(make([]byte, 0, len(body)), body...), true, nil
 	}
 	msg = append(a.buf, body...)
-	a.buf = nil
+	a.buf, a.last = nil, len(msg)
 	return msg, true, nil
 }
 
