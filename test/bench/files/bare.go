@@ -17,7 +17,7 @@ import (
 const (
 	message    = 60 << 10 // bytes
 	socketRoom = 4 << 20
-	lowMark    = 1 << 20
+	lowMark    = 3 << 20
 	highMark   = 4 << 20
 )
 
