@@ -187,6 +187,7 @@ func (h *hub) kick(sel Selector, how closing, note func(*member)) int {
 	h.eachLocked(sel, func(m *member) { found = append(found, m) })
 	for _, m := range found {
 		note(m)
+		m.kicked.Store(true)
 		if m.parked {
 			h.removeLocked(m, how.reason)
 		} else {

@@ -228,6 +228,9 @@ func (s *Server) iceServers(m *member) ([]wire.ICEServer, int64, error) {
 
 // ended takes note that a session is over.
 func (s *Server) ended(m *member, reason string) {
+	if m.kicked.Load() {
+		reason = EndKicked // also when its connection broke just before
+	}
 	s.auditMember(AuditEnded, m, reason, "")
 	s.unbind(m, reason)
 }

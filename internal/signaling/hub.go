@@ -35,6 +35,8 @@ type member struct {
 	conn atomic.Pointer[conn]
 	box  outbox // its own lock; of a session that is resumable
 
+	kicked atomic.Bool // an operator ended it, whatever its connection says
+
 	// Guarded by hub.mu.
 	tags     map[peercrypto.Tag]struct{}
 	deferred []peercrypto.Tag            // whole lists to be told when the reader has caught up

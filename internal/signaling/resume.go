@@ -36,7 +36,7 @@ func (h *hub) part(m *member, c *conn) (kept, over bool) {
 	if silent := c.lastSeen().Add(h.limits.PingTimeout); silent.Before(until) {
 		until = silent
 	}
-	if !m.resumable || !outlives(reason) || h.closed {
+	if !m.resumable || !outlives(reason) || m.kicked.Load() || h.closed {
 		h.removeLocked(m, reason)
 		return false, true
 	}
@@ -108,7 +108,7 @@ func (h *hub) previous(auth *wire.Auth, now time.Time) (old *member, goesOn bool
 }
 
 func (h *hub) goesOnLocked(m *member, auth *wire.Auth, now time.Time) bool {
-	if m.gone || h.closed || m.deviceKey != auth.A.DeviceKey || m.userKey != auth.A.UserKey ||
+	if m.gone || m.kicked.Load() || h.closed || m.deviceKey != auth.A.DeviceKey || m.userKey != auth.A.UserKey ||
 		!m.isToken(auth.Resume) || !now.Before(m.expires) || !bytes.Equal(m.cert, auth.Cert.Canonical()) {
 		return false
 	}
@@ -245,7 +245,7 @@ func (h *hub) recallLocked(m *member, old *member, token string) []peercrypto.Ta
 	room := h.live.TopicsTotal - h.held
 	switch rest := h.memories.of(m, token); {
 	case !m.resumable || token == "":
-	case old != nil && old.local() && old.isToken(token):
+	case old != nil && old.local() && !old.kicked.Load() && old.isToken(token):
 		tags, room = slices.Collect(maps.Keys(old.tags)), room+len(old.tags)
 	case rest != nil:
 		tags = rest.tags

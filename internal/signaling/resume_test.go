@@ -286,6 +286,42 @@ func TestResumeKeepsItsPlace(t *testing.T) {
 	until(t, "no session", func() bool { return n.Stats().Sessions == 0 })
 }
 
+// TestKickIsFinal: a session that is kicked while its connection breaks and
+// another one comes does not go on.
+func TestKickIsFinal(t *testing.T) {
+	reasons := make(chan string, 1)
+	n := start(t, signaling.Config{OnSessionEnd: func(_, reason string) {
+		select {
+		case reasons <- reason:
+		default: // of the second session
+		}
+	}})
+	for i := range 30 {
+		a := attach(t, n, newDevice(t), nil)
+		a.hold(tag(1))
+		a.snap()
+		for range i * 20 {
+			_ = n.Stats() // some time
+		}
+		if kick(t, n, a.id()) != 1 {
+			t.Fatal("nobody to kick")
+		}
+		again := attach(t, n, a.device, a)
+		if again.ready.Resumed || again.ready.Topics != 0 {
+			t.Fatalf("got %+v", again.ready)
+		}
+		if got := <-reasons; got != signaling.EndKicked {
+			t.Fatalf("ended as %q", got)
+		}
+		again.bye()
+		until(t, "no session", func() bool { return n.Stats().Sessions == 0 })
+		select {
+		case <-reasons:
+		default:
+		}
+	}
+}
+
 func TestParkedIsBounded(t *testing.T) {
 	n := start(t, signaling.Config{Limits: signaling.Limits{
 		Parked: 1, SendQueueBytes: 2 * wire.MaxFrame, MessagesPer10s: 1 << 20,
