@@ -215,7 +215,7 @@ func (e *examination) client(ctx context.Context, s service, addr netip.AddrPort
 	}
 	c, err := pionturn.NewClient(&pionturn.ClientConfig{
 		STUNServerAddr: addr.String(), TURNServerAddr: addr.String(), Conn: conn, Username: s.username, Password: s.password,
-		Net: bothFamilies{std},
+		Net:           bothFamilies{std},
 		LoggerFactory: &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled},
 	})
 	if err != nil {
