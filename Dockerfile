@@ -18,8 +18,8 @@ COPY . .
 ARG TARGETOS=linux
 ARG TARGETARCH
 ARG VERSION=container
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -buildvcs=false -trimpath \
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/go/build \
+    GOCACHE=/go/build CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -buildvcs=false -trimpath \
       -ldflags "-s -w -X github.com/peersignal/peersignal/internal/buildinfo.Version=$VERSION" -o /out/ ./cmd/...
 # A home that the user of the image owns: volumes made from it inherit that, and peerd makes its folder (0700) in it.
 RUN mkdir -p /out/data
