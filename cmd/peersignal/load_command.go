@@ -50,6 +50,7 @@ type loadFlags struct {
 	insecure  bool
 	quiet     bool
 	resume    bool
+	ramp      time.Duration
 }
 
 // newLoadCommand is `peersignal load`.
@@ -84,6 +85,7 @@ func newLoadCommand() *cobra.Command {
 	fs.DurationVar(&cfg.Duration, "duration", 10*time.Second, "how long it is measured at most")
 	fs.DurationVar(&cfg.Warmup, "warmup", 0, "how long it goes on before it is measured")
 	fs.Float64Var(&cfg.ConnectRate, "connections-per-second", 0, "most connections a second (default: no limit)")
+	fs.DurationVar(&f.ramp, "ramp", 0, "connect all devices evenly within this time, instead of --connections-per-second")
 	fs.IntVar(&cfg.Connecting, "connecting", 64, "devices that connect at the same time")
 	fs.DurationVar(&cfg.ConnectTimeout, "connect-timeout", 20*time.Second, "for one device to connect and to publish its topics")
 	fs.StringSliceVar(&cfg.From, "from", nil, "local address to connect from (repeatable; one holds about 28,000 connections)")
@@ -112,6 +114,12 @@ func runLoad(cmd *cobra.Command, cfg load.Config, f loadFlags) error {
 	cfg.URL, cfg.Dialect, cfg.Scenario = strings.TrimSuffix(dialled, wire.Path), load.Peersignal{Server: name, NoResume: !f.resume}, load.Scenario(f.scenario)
 	if cfg.TLS, err = loadTLS(f); err != nil {
 		return usageError{err}
+	}
+	if f.ramp < 0 || f.ramp > 0 && cfg.ConnectRate > 0 {
+		return usageError{errors.New("--ramp is a time, and stands instead of --connections-per-second")}
+	}
+	if f.ramp > 0 {
+		cfg.ConnectRate = float64(cfg.Devices) / f.ramp.Seconds()
 	}
 	stopTelling := func() {}
 	if !f.quiet {

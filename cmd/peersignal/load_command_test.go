@@ -35,7 +35,7 @@ func TestLoadCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, told, err = runLoadCommand(t, s.url, "--devices", "10", "--duration", "200ms", "--json", "-", "--quiet", "--resume=false")
+	out, told, err = runLoadCommand(t, s.url, "--devices", "10", "--duration", "200ms", "--json", "-", "--quiet", "--resume=false", "--ramp", "100ms")
 	if err != nil || told != "" {
 		t.Fatalf("%v\n%s", err, told)
 	}
@@ -67,6 +67,7 @@ func TestLoadCommandFails(t *testing.T) {
 	for _, args := range [][]string{
 		{"http://192.0.2.1:8080"}, {"ftp://localhost"}, {"--scenario", "walk"}, {"--devices", "many"}, {"--devices", "3"}, {"--walk"},
 		{"http://localhost:1", "http://localhost:2"}, {"--ca", "/nowhere.pem"}, {"--size", "9999999"}, {"--from", "here"},
+		{"--ramp", "1s", "--connections-per-second", "5"}, {"--ramp", "-1s"},
 	} {
 		if _, _, err := runLoadCommand(t, append(args, "--quiet")...); !errors.As(err, &usage) {
 			t.Errorf("%v: %v is no mistake in the command line", args, err)
