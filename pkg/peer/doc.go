@@ -46,4 +46,10 @@
 // A session runs over two streams of a connection, "sync/control" and
 // "sync/bulk", which the device with the lower id opens. A connection carries
 // one session; when the session ends the connection is closed.
+//
+// # Files
+//
+// With [Config.Files] a peer keeps files of groups, gives them to who may have
+// them, and fetches those that [Peer.FetchFile] asks for, each over a stream
+// "files" that the fetcher opens; see docs/files.md.
 package peer

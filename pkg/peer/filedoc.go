@@ -151,12 +151,19 @@ func (p *Peer) groupLets(ctx context.Context, group, user peercrypto.ID, ref fil
 	return false
 }
 
-// named tells whether any group of this user names a file.
-func (p *Peer) named(ctx context.Context, id files.ID) bool {
-	for _, group := range p.engine.Joined() {
-		if d, _, err := p.fileDocOf(ctx, group, id); err == nil && d.File == id {
-			return true
-		}
+// named returns a function that tells whether any group on this device names a
+// file; those that were left count until they are purged.
+func (p *Peer) named(ctx context.Context) (func(files.ID) bool, error) {
+	groups, err := p.engine.Groups(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return false
+	return func(id files.ID) bool {
+		for _, g := range groups {
+			if _, _, err := p.fileDocOf(ctx, g.ID, id); err == nil || !errors.Is(err, groupsync.ErrNotFound) && !errors.Is(err, groupsync.ErrInvalidDocument) {
+				return true // also when the store can't tell
+			}
+		}
+		return false
+	}, nil
 }

@@ -87,7 +87,7 @@ func (p *Peer) AddFile(ctx context.Context, group peercrypto.ID, r io.Reader, me
 	if err := meta.check(group); err != nil {
 		return FileInfo{}, fmt.Errorf("adding a file: %w", err)
 	}
-	p.files.makeRoom()
+	p.files.makeRoom(-1)
 	ref, err := p.files.store.Add(ctx, r, nil)
 	if err != nil {
 		return FileInfo{}, err
@@ -101,7 +101,7 @@ func (p *Peer) FileRoom(size int64) error {
 	if p.files == nil {
 		return ErrNoFiles
 	}
-	p.files.makeRoom()
+	p.files.makeRoom(size)
 	return p.files.store.Room(size)
 }
 

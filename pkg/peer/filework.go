@@ -23,8 +23,9 @@ const streamFiles = "files"
 const (
 	progressEvery = 500 * time.Millisecond
 	collectEvery  = time.Hour
+	roomEvery     = time.Minute
 	// openRate and openBurst bound the files that a device may ask for.
-	openRate, openBurst = 10, 30
+	openRate, openBurst = 25, 50
 )
 
 // fileWork is what a peer does about files.
@@ -40,6 +41,8 @@ type fileWork struct {
 	queue   []*fileJob // wait for their turn, in order
 	running int
 	failed  map[files.Ref]error // of the last fetch
+
+	madeRoom time.Time // the last time, see makeRoom
 }
 
 func newFileWork(p *Peer) *fileWork {
@@ -80,15 +83,31 @@ func (w *fileWork) collectLoop() {
 
 // collect evicts files that no group names any more.
 func (w *fileWork) collect() {
-	n, bytes, err := w.store.Collect(w.limits.EvictAfter, func(id files.ID) bool { return w.peer.named(w.peer.ctx, id) || w.peer.ctx.Err() != nil })
+	named, err := w.peer.named(w.peer.ctx)
+	if err != nil {
+		return // the next time, or the peer ends
+	}
+	n, bytes, err := w.store.Collect(w.limits.EvictAfter, named)
 	if n > 0 || err != nil {
 		w.peer.log.Info("files that no group names were removed", "files", n, "bytes", bytes, "error", err)
 	}
 }
 
-// makeRoom evicts before a quota that is nearly used up refuses something.
-func (w *fileWork) makeRoom() {
-	if used, quota := w.store.Usage(); quota > 0 && used > quota/2 {
+// makeRoom evicts when the quota has no room for so many bytes, or, when that is
+// unknown, is nearly used up; not more often than roomEvery.
+func (w *fileWork) makeRoom(size int64) {
+	used, quota := w.store.Usage()
+	if quota == 0 || size >= 0 && used+size <= quota || size < 0 && used <= quota/10*9 {
+		return
+	}
+	w.mu.Lock()
+	now := time.Now()
+	again := now.Sub(w.madeRoom) >= roomEvery
+	if again {
+		w.madeRoom = now
+	}
+	w.mu.Unlock()
+	if again {
 		w.collect()
 	}
 }
@@ -166,7 +185,9 @@ func (f fileWant) encode() []byte {
 
 // fetch begins or joins a fetch and waits for its end.
 func (w *fileWork) fetch(ctx context.Context, ref files.Ref, group peercrypto.ID, progress func(FileInfo)) error {
-	w.makeRoom()
+	if info, ok := w.store.Stat(ref.ID); !ok || !info.Complete && info.Ref != ref {
+		w.makeRoom(ref.Size)
+	}
 	job, err := w.begin(ref, group)
 	if errors.Is(err, files.ErrComplete) {
 		return nil
