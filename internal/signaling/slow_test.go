@@ -61,7 +61,7 @@ func TestSlowReader(t *testing.T) {
 
 // TestDeadConnection stops answering pings.
 func TestDeadConnection(t *testing.T) {
-	n := start(t, signaling.Config{Limits: signaling.Limits{PingInterval: 5 * time.Millisecond, PingTimeout: 100 * time.Millisecond}})
+	n := start(t, signaling.Config{Limits: signaling.Limits{PingInterval: 50 * time.Millisecond, PingTimeout: time.Second}})
 	alive, dead := connect(t, n, newDevice(t)), connect(t, n, newDevice(t))
 	alive.hold(tag(1))
 	dead.hold(tag(1))
