@@ -142,6 +142,8 @@ type encoder struct {
 	at      Ref // upper bound of what was added: [prev, at) is skipped
 	hasSkip bool
 	open    bool // an FP or IDS was written
+	// expected is about how long the answer is if all differs.
+	expected int
 }
 
 func (e *encoder) size() int { return len(e.out) }
@@ -184,10 +186,12 @@ func (e *encoder) bound(hi Ref, m mode) {
 func (e *encoder) fingerprint(hi Ref, f fp) {
 	e.begin(hi, fingerprint)
 	e.out = append(e.out, f[:]...)
+	e.expected += Leaf*idSize + 8
 }
 
 func (e *encoder) list(hi Ref, m mode, list []id) {
 	e.begin(hi, m)
+	e.expected += len(list)*idSize + 8
 	e.out = binary.AppendUvarint(e.out, uint64(len(list)))
 	for _, x := range list {
 		e.out = append(e.out, x[:]...)

@@ -12,11 +12,11 @@
 // Integers are unsigned varints. The bound is the upper end of a range; bound 0 is above everything and comes last. The first range begins at
 // the smallest reference, each other one where the one before it ended. What lies behind the last one is not in question.
 //
-// FP and IDS are open: they want to be gone into. FP that differs from one's own is answered by IDS, when there are at most 32 references
+// FP and IDS are open: they want to be gone into. FP that differs from one's own is answered by IDS, when there are at most 40 references
 // in the range, or by FP of up to 16 parts. IDS is answered by NEED with those that one lacks (SKIP if none), while one sends the other side
 // what it lacks by one's own means, told by [Step.Send]; or by FP of parts, when one's own range is too long to look through. NEED is final.
 //
-// The asking side begins with its whole set and keeps few frames on the way; the other one queues them, goes into one after the other in as
+// The asking side begins with its whole set and keeps a limited number of frames on the way; the other one queues them, goes into one after the other in as
 // many frames as that takes, and says in answers how many of them are done with. The exchange is over for the asking side when everything
 // open that it sent is answered and it has nothing left to say. So the differences that are found lie in queues of bounded size and nothing
 // is ever compared twice, however short frames are.

@@ -16,9 +16,11 @@ const (
 	// reserve is room for the answer to one range, with bounds as long as they can be.
 	reserve = Branch*(maxBound+fingerprintSize) + maxIDs*idSize + 1<<10
 	// Window is how many frames of the asking side may be on the way.
-	Window = 16
-	// maxQueued is how many bytes of answers the asking side keeps; honest answers to a window of questions have less.
-	maxQueued = 16 << 20
+	Window = 64
+	// maxExpected is how many bytes of answers the asking side asks for at once, if all that it asks about differs.
+	maxExpected = 12 << 20
+	// maxQueued is how many bytes of answers it keeps.
+	maxQueued = 2 * maxExpected
 	// stepRanges is how many ranges a step goes into.
 	stepRanges = 1024
 	// minFrames is how many frames the asking side sends at most, and framesOf for how many references it may send one more.
@@ -40,10 +42,17 @@ type Exchange struct {
 	answers uint64  // frames of the other side that it finishes
 
 	begun     bool
-	flight    []bool // of the asking side: frames without an answer; whether they were open
-	sent      int64  // frames
-	limit     int64  // of sent
-	processed uint64 // frames of the other side
+	flight    []asked // of the asking side: frames without an answer
+	expected  int     // the sum of theirs
+	sent      int64   // frames
+	limit     int64   // of sent
+	processed uint64  // frames of the other side
+}
+
+// An asked frame is on its way.
+type asked struct {
+	open     bool
+	expected int // bytes of the answer, about
 }
 
 // A Step is what [Exchange.Next] did.
@@ -91,6 +100,9 @@ func (x *Exchange) Receive(frame []byte) error {
 	case x.asks && x.queued+len(frame) > maxQueued:
 		return invalid("more than %d bytes of answers", maxQueued)
 	}
+	for _, frame := range x.flight[:answers] {
+		x.expected -= frame.expected
+	}
 	x.flight = x.flight[answers:]
 	x.in = append(x.in, frame)
 	x.queued += len(frame)
@@ -118,8 +130,8 @@ func (x *Exchange) Next(src Source) (Step, error) {
 
 // waiting tells whether something that was asked is not answered.
 func (x *Exchange) waiting() bool {
-	for _, open := range x.flight {
-		if open {
+	for _, frame := range x.flight {
+		if frame.open {
 			return true
 		}
 	}
@@ -135,7 +147,7 @@ func (x *Exchange) next(w *walk) (Step, error) {
 		}
 	}
 	for range stepRanges {
-		if x.asks && len(x.flight) >= Window {
+		if x.asks && (len(x.flight) >= Window || (x.expected+x.queued > maxExpected && len(x.flight) > 0)) {
 			return Step{Idle: true}, nil // answers make room
 		}
 		if x.at == nil && len(x.in) == 0 {
@@ -208,7 +220,8 @@ func (x *Exchange) flush(w *walk, idle bool) Step {
 		step.Frame = w.out.frame(x.answers)
 		x.answers = 0
 		if x.asks {
-			x.flight = append(x.flight, step.Open)
+			x.flight = append(x.flight, asked{step.Open, w.out.expected})
+			x.expected += w.out.expected
 		}
 	}
 	return step

@@ -12,7 +12,7 @@ const (
 	// Branch is into how many parts a range that differs is cut at most.
 	Branch = 16
 	// Leaf is how many references are listed instead of being cut further.
-	Leaf = 32
+	Leaf = 40
 	// part is how many references the parts of a range hold at least that is cut for the last time.
 	part = 20
 	// lookThrough is how many own references a side compares with a list before it cuts its range instead.

@@ -62,7 +62,7 @@ func (r *reader) Split(s groupsync.Scope, lo, hi groupsync.Ref, parts int) ([]gr
 	out := make([]groupsync.Part, 0, n)
 	at := low
 	for i := int64(1); i < n; i++ {
-		bound, sum, err := r.cut(g.trees[s.Kind], low.Count+i*total/n, total/n/4)
+		bound, sum, err := r.cut(g.trees[s.Kind], low.Count+i*total/n, total/n/8)
 		if err != nil {
 			return nil, rangeError(s, err)
 		}
