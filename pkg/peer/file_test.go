@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -301,5 +303,58 @@ func TestFileDocuments(t *testing.T) {
 	none := newUser(t, "none").open(nil)
 	if _, err := none.Files(t.Context(), none.create("x")); !errors.Is(err, peer.ErrNoFiles) {
 		t.Errorf("without a store: %v", err)
+	}
+}
+
+// TestFileDocumentLies has an author whose document gives another content's root
+// to a file's id, and who has the bytes to it.
+func TestFileDocumentLies(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	kept, err := files.Open(filepath.Join(t.TempDir(), "files"), files.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = kept.Close() })
+	alice := newUser(t, "alice").open(s, func(cfg *peer.Config) { cfg.Files = kept })
+	bob := openWithFiles(t, s, "bob", peer.FileLimits{})
+	group := alice.create("garden")
+	alice.invites(bob, group, groupsync.InviteOptions{})
+
+	content := randomBytes(files.ChunkSize, 1)
+	lie := files.RefOf(content)
+	lie.ID = files.RefOf([]byte("what was promised")).ID
+	p, err := kept.Begin(lie, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	good, err := kept.Add(t.Context(), bytes.NewReader(content), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := kept.Open(good.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	page, _ := f.Page(0)
+	if err := errors.Join(p.SetTop(f.Top()), p.SetPage(0, page), p.Put(0, content)); err != nil {
+		t.Fatal(err)
+	}
+	document := peer.FileDocumentID(group, lie.ID)
+	alice.put(group, fmt.Sprintf(`{"type":"File","id":%q,"file":%q,"root":%q,"size":%d,"name":"promise"}`, document, lie.ID, lie.Root, lie.Size))
+
+	bob.knows(group, lie.ID)
+	err = bob.FetchFile(deadline(t), group, lie.ID, nil)
+	if !errors.Is(err, files.ErrContent) || !strings.Contains(err.Error(), string(document)) {
+		t.Errorf("FetchFile: %v", err)
+	}
+	local, used, _, err := bob.LocalFiles()
+	if err != nil || len(local) != 0 || used != 0 {
+		t.Errorf("%d bytes of %+v are left, %v", used, local, err)
+	}
+	if info, err := bob.File(t.Context(), group, lie.ID); err != nil || !errors.Is(info.Err, files.ErrContent) {
+		t.Errorf("%+v, %v", info, err)
 	}
 }
