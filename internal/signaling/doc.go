@@ -14,6 +14,21 @@
 // Presence does not queue without bound: when a reader is behind, a tag is only
 // marked, and its whole list is written when the reader has caught up.
 //
+// # Sessions and connections
+//
+// A session (member) of a client that can resume outlives its connection. Its
+// outbox keeps each signal from when it is accepted until the client
+// acknowledges it, and remembers which presence was sent lately; the queue of
+// the connection is filled from there. When the connection ends the session is
+// parked: it stays in the hub with its tags and its place, and the outbox fills.
+// A new connection with the token takes the session over, the outbox goes back
+// to what the client has, and everything else stays as it is. A timer ends a
+// parked session; then its tags are remembered for some minutes.
+//
+// Who cleans up compares first: the end of a connection concerns its session
+// only while it is the session's connection, the end of a session only the
+// entries that are its own.
+//
 // # Several nodes
 //
 // Nodes share a Bus. Each announces its sessions and their tags to the others
