@@ -85,6 +85,9 @@ func hunt(ctx context.Context, dir string, o options, only string, out io.Writer
 			_, _ = fmt.Fprintf(out, "MISSED  %s: %d histories are clean\n", b.name, sum.ended)
 			continue
 		}
+		if err := cleanWithout(ctx, dir, o, sum.failed[0]); err != nil {
+			return err
+		}
 		_, _ = fmt.Fprintf(out, "found   %s: seed %d, behind %d clean ones (%s)\n", b.name, sum.failed[0], sum.ended, b.why)
 	}
 	switch {
@@ -118,6 +121,19 @@ func (b bug) try(ctx context.Context, root, dir string, o options) (*summary, er
 		return nil, err
 	}
 	return play(ctx, binary, o, io.Discard), nil
+}
+
+// cleanWithout plays a history without any bug: it must be the bug that was found.
+func cleanWithout(ctx context.Context, dir string, o options, seed uint64) error {
+	binary, err := build(ctx, dir, false, nil)
+	if err != nil {
+		return err
+	}
+	o.first, o.seeds, o.jobs = seed, 1, 1
+	if sum := play(ctx, binary, o, io.Discard); sum.ended != 1 {
+		return fmt.Errorf("seed %d fails without a bug, too", seed)
+	}
+	return nil
 }
 
 func moduleRoot(ctx context.Context) (string, error) {

@@ -27,7 +27,7 @@ func TestSummary(t *testing.T) {
 		"seed 4 ends trace=10 virtual=3m0s frames=7 put=2": true,
 		"seed 4 ends trace=1 virtual=2m0s frames=1 put=1":  true,
 		"seed 4 fails \x01two\x01lines":                    true,
-		"something else": false,
+		"something else":                                   false,
 	} {
 		if w.heard(line, &seed) != over {
 			t.Errorf("%q", line)

@@ -48,6 +48,7 @@ func (w *World) heal() {
 	// What is dated a day ahead is refused until then: that day passes while everything is off.
 	offset := w.ahead()
 	if offset < 20*time.Minute {
+		w.due = w.now() + offset + 10*time.Second
 		offset = 0
 	}
 	for _, d := range w.devices {
@@ -88,7 +89,7 @@ func (w *World) settle() {
 	w.lastBusy = w.now()
 	for w.failure == nil && w.now()-w.lastBusy < quietFor {
 		w.play(min(w.lastBusy+quietFor, w.now()+10*time.Second))
-		if due := w.deferred(); due > w.now() { // nothing is wrong until then
+		if due := max(w.due, w.deferred()); due > w.now() { // nothing is wrong until then
 			w.play(due)
 			began, frames, w.lastBusy = w.now(), w.stats.Frames, w.now()
 		}
@@ -214,9 +215,41 @@ func (w *World) judgeGroup(i int, g peercrypto.ID) {
 		return
 	}
 	w.checkConsent(i, g)
-	if len(list) == 0 {
+	circles := circlesOf(list)
+	left := slices.ContainsFunc(w.devices, func(d *device) bool { return len(d.left) > 0 })
+	if len(circles) > 1 && !w.restored && !left && w.plan.Evil < 0 {
+		w.fail("group %d: devices that are in it do not count each other as members\n%s", i, w.disagreement())
 		return
 	}
+	for n, circle := range circles {
+		if n > 0 {
+			w.stats.Strangers += len(circle)
+		}
+		w.judgeCircle(i, g, circle)
+		w.checkDevices(i, g, circle[0].info.Members, list)
+	}
+}
+
+// circlesOf parts devices that are in a group into circles that count each other in. It is one, unless somebody was admitted by a device that
+// never told the others.
+func circlesOf(list []holding) (out [][]holding) {
+	counts := func(a, b holding) bool {
+		return slices.ContainsFunc(a.info.Members, func(m groupsync.MemberInfo) bool { return m.UserID == b.dev.user.id })
+	}
+next:
+	for _, h := range list {
+		for i, circle := range out {
+			if counts(h, circle[0]) && counts(circle[0], h) {
+				out[i] = append(circle, h)
+				continue next
+			}
+		}
+		out = append(out, []holding{h})
+	}
+	return out
+}
+
+func (w *World) judgeCircle(i int, g peercrypto.ID, list []holding) {
 	for _, h := range list[1:] {
 		if what := differ(list[0], h); what != "" {
 			w.fail("group %d: devices %d and %d have different %s\n%s", i, list[0].dev.number, h.dev.number, what, w.disagreement())
@@ -228,7 +261,6 @@ func (w *World) judgeGroup(i int, g peercrypto.ID) {
 	if bytes.Contains(list[0].documents, []byte(never)) || strings.Contains(list[0].info.Name, never) {
 		w.fail("group %d: what nobody was allowed to write is shown", i)
 	}
-	w.checkDevices(i, g, list)
 	w.compare(i, g, list)
 }
 
@@ -289,11 +321,11 @@ func (w *World) checkConsent(i int, g peercrypto.ID) {
 
 // checkDevices: who is a member sees the group on each of their devices, except where it was purged or left. A device that knows of a removal
 // which the others hold for void, because who removed was removed, is counted: nobody meets it any more to tell it (docs/simulation.md, "Left out").
-func (w *World) checkDevices(i int, g peercrypto.ID, list []holding) {
+func (w *World) checkDevices(i int, g peercrypto.ID, members []groupsync.MemberInfo, list []holding) {
 	if w.restored {
 		return // a leave or removal may be forgotten by those who still count somebody
 	}
-	for _, m := range list[0].info.Members {
+	for _, m := range members {
 		for _, d := range w.devices {
 			has := slices.ContainsFunc(list, func(h holding) bool { return h.dev == d })
 			if d.user.id != m.UserID || d.engine == nil || d.purged[g] || d.left[g] || has {

@@ -23,15 +23,22 @@ const (
 	flagOffer = 4
 )
 
-// moves tells whether a frame of an honest device shows that something is still being synced. To offer a group again, in each session until it
-// is answered, does not.
-func moves(raw []byte) bool {
+// moves tells whether a frame of an honest device shows that a group is still being synced that both sides count each other into. To offer a group again, in
+// each session until it is answered, does not.
+func (e *endpoint) moves(raw []byte) bool {
 	switch raw[0] {
 	case frameLog:
-		_, flags := entriesOf(raw)
-		return flags&flagOffer == 0
+		if _, flags := entriesOf(raw); flags&flagOffer != 0 {
+			return false
+		}
 	case frameGroups, frameRecon, frameHave, frameEntries, frameMark:
-		return len(groupsOf(raw)) > 0
+	default:
+		return false
+	}
+	for _, g := range groupsOf(raw) {
+		if e.dev.members[g][e.peer.dev.user.id] && e.peer.dev.members[g][e.dev.user.id] {
+			return true
+		}
 	}
 	return false
 }

@@ -244,7 +244,7 @@ func (w *World) arrive(e *endpoint, l groupsync.Lane) {
 	e.c.left--
 	w.trace("frame %d.%d %d %#02x %d", e.c.number, e.side(), l, f.raw[0], len(f.raw))
 	w.stats.Frames++
-	if !e.c.hostile && moves(f.raw) {
+	if !e.c.hostile && e.moves(f.raw) {
 		w.lastBusy = w.now()
 	}
 	if e.peer.closed {

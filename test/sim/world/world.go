@@ -49,7 +49,8 @@ type World struct {
 	stats    Stats
 	lastBusy time.Duration
 	healing  bool
-	restored bool // some device continued an old backup
+	due      time.Duration // when nothing that is stored lies ahead of the clocks any more
+	restored bool          // some device continued an old backup
 	touched  map[*device]bool
 	story    []string // what the actions did
 	failure  error
@@ -71,13 +72,16 @@ type Stats struct {
 	Entries int // valid at the end, in all groups
 	// Stranded devices know of a removal that is void for all others.
 	Stranded int
-	Virtual  time.Duration
+	// Strangers are devices that others do not count in, because who admitted them is gone.
+	Strangers int
+	Virtual   time.Duration
 }
 
 // String is "name=value …" with what the actions did in order of their names.
 func (s Stats) String() string {
 	var b strings.Builder
-	_, _ = fmt.Fprintf(&b, "frames=%d connections=%d crashes=%d entries=%d stranded=%d", s.Frames, s.Conns, s.Crashes, s.Entries, s.Stranded)
+	_, _ = fmt.Fprintf(&b, "frames=%d connections=%d crashes=%d entries=%d stranded=%d strangers=%d",
+		s.Frames, s.Conns, s.Crashes, s.Entries, s.Stranded, s.Strangers)
 	for _, name := range slices.Sorted(maps.Keys(s.Actions)) {
 		_, _ = fmt.Fprintf(&b, " %s=%d", name, s.Actions[name])
 	}
