@@ -120,6 +120,9 @@ func (p *Peer) fileDocs(ctx context.Context, group peercrypto.ID, fn func(fileDo
 // user names it, and the other one is a member there, or is named, or everybody
 // is. first is looked at first.
 func (p *Peer) mayRead(ctx context.Context, user peercrypto.ID, ref files.Ref, first *peercrypto.ID) bool {
+	if !p.knows(user) {
+		return false
+	}
 	if *first != "" && p.groupLets(ctx, *first, user, ref) {
 		return true
 	}
@@ -130,6 +133,11 @@ func (p *Peer) mayRead(ctx context.Context, user peercrypto.ID, ref files.Ref, f
 		}
 	}
 	return false
+}
+
+// knows tells whether a user is more than somebody who is here to join a group.
+func (p *Peer) knows(user peercrypto.ID) bool {
+	return p.engine.Admits(user) == groupsync.AdmitMember
 }
 
 func (p *Peer) groupLets(ctx context.Context, group, user peercrypto.ID, ref files.Ref) bool {

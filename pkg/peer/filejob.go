@@ -60,7 +60,7 @@ func (j *fileJob) run() error {
 		}
 		var damaged *files.DamagedError
 		switch {
-		case errors.As(err, &damaged):
+		case errors.As(err, &damaged), errors.Is(err, files.ErrIncomplete):
 			j.fetch.Again() // a chunk from before was spoilt on disk
 		case errors.Is(err, files.ErrContent):
 			return j.blame(err)
@@ -130,7 +130,7 @@ func (j *fileJob) look(ctx context.Context) {
 	j.mu.Unlock()
 	for _, c := range j.work.peer.connections() {
 		user := c.conn.Remote().UserID
-		if j.group != "" && !j.work.peer.engine.Shares(j.group, user) {
+		if j.group != "" && !j.work.peer.engine.Shares(j.group, user) || !j.work.peer.knows(user) {
 			continue
 		}
 		j.mu.Lock()

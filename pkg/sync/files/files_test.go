@@ -456,3 +456,32 @@ func TestRefText(t *testing.T) {
 		t.Errorf("%s: %v", b, err)
 	}
 }
+
+// TestBrokenFolders opens a store whose folders lack files, as a power cut can
+// leave them.
+func TestBrokenFolders(t *testing.T) {
+	content := random(files.ChunkSize+9, 1)
+	ref := files.RefOf(content)
+	for _, name := range []string{"map", "want", "data", "tree"} {
+		dir := t.TempDir()
+		s := open(t, dir, files.Options{})
+		p, err := s.Begin(ref, []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(p.Close(), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(dir, "partial", ref.ID.String()+"-"+ref.Root.String()[:32], name)); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir, files.Options{})
+		p, err = s.Begin(ref, nil)
+		if err != nil {
+			t.Fatalf("without %s: %v", name, err)
+		}
+		if err := p.Close(); err != nil {
+			t.Errorf("without %s: %v", name, err)
+		}
+	}
+}

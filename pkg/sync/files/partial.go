@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -181,7 +182,7 @@ type maps struct{ written, durable Bitmap }
 // readMap reads the map in a folder; what is missing of it counts as zero.
 func readMap(dir string, ref Ref) (maps, error) {
 	b, err := os.ReadFile(filepath.Join(dir, nameMap))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return maps{}, err
 	}
 	n := ref.bitmapLen()
