@@ -29,6 +29,9 @@ type reader struct {
 	readErr error
 }
 
+// unknown is skip when it is not known where the next frame begins.
+const unknown = math.MaxUint64
+
 const (
 	lentBytes  = 4 << 10
 	smallBytes = 512
@@ -155,10 +158,10 @@ func (c *Conn) consume() error {
 	if c.replies != nil {
 		c.flushReplies()
 	}
-	if err != nil {
-		return err
+	if noRoom := c.makeRoom(need); err == nil {
+		err = noRoom
 	}
-	return c.makeRoom(need)
+	return err
 }
 
 // frames handles whole frames; need is how long the one is that is not whole
@@ -167,12 +170,15 @@ func (c *Conn) frames() (need int, err error) {
 	for {
 		if c.skip > 0 {
 			n := min(c.skip, uint64(c.end_-c.start))
-			c.start, c.skip = c.start+int(n), c.skip-n
+			c.start += int(n)
+			if c.skip != unknown {
+				c.skip -= n
+			}
 		}
 		rest := c.buf[c.start:c.end_]
 		h, n, err := parseHeader(rest)
 		if err != nil {
-			c.skip = math.MaxUint64 // where the next frame begins is not known
+			c.skip = unknown
 			return 0, err
 		}
 		if n == 0 {
@@ -328,8 +334,12 @@ func (c *Conn) flushReplies() {
 	c.replies, c.prompt = nil, false
 }
 
-// discard reads until the peer closes or the deadline of Shut has passed.
+// discard reads until the peer closes or the deadline of Shut has passed. A
+// peer whose close frame cannot be found is told by the end of the stream.
 func (c *Conn) discard() {
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && c.skip == unknown {
+		_ = half.CloseWrite()
+	}
 	for !c.over {
 		var err error
 		if c.start < c.end_ {

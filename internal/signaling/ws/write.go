@@ -156,11 +156,16 @@ func (c *Conn) queueBelowLocked(message []byte, most int) bool {
 	return true
 }
 
-// SendBelow is QueueBelow that writes at once if nothing waits, as Send does.
+// SendBelow is QueueBelow that writes at once if nothing waits, as Send does. The
+// caller keeps message.
 func (c *Conn) SendBelow(message []byte, most int) bool {
 	c.mu.Lock()
 	if len(message) > batchBytes/2 || c.end != nil || c.dead || !c.idleLocked() {
+		full := c.queued+len(message) > most
 		c.mu.Unlock()
+		if !full { // else QueueBelow refuses
+			message = append([]byte(nil), message...)
+		}
 		return c.QueueBelow(message, most)
 	}
 	b := batches.Get().(*[batchBytes]byte)
