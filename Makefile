@@ -66,6 +66,10 @@ sim: ## simulated histories of groups: SEEDS=1000 of them from FIRST=1
 sim-bugs: ## bugs that are put into the engine must be found by simulation
 	$(GO) run ./test/sim -bugs
 
+.PHONY: mutate
+mutate: ## break the rules of merge and authorization one by one: the tests must notice each; RUN=regexp for some
+	$(GO) run ./test/mutate -run '$(RUN)'
+
 .PHONY: bench
 bench: ## benchmarks; figures are ratios within one run
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./pkg/... ./internal/...

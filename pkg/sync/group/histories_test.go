@@ -11,15 +11,28 @@ import (
 
 // The histories of docs/formats.md, section 10, by number.
 
-// everyOrder checks that each order of delivery gives the world's own state.
+// everyOrder checks that each order of delivery gives the world's own state, at
+// once and step by step.
 func everyOrder(t *testing.T, w *world) *group.State {
 	t.Helper()
 	want := dump(w.log.State(), w.ops)
 	eachOrder(w.ops, func(ops []*entry.Entry) {
-		if got := dump(evaluate(t, w.create.Group, ops), w.ops); got != want {
+		l := group.NewLog(w.create.Group)
+		for i, e := range ops {
+			if err := l.Restore(e); err != nil {
+				t.Fatal(err)
+			}
+			if i%2 == len(ops)%2 {
+				l.State()
+			}
+		}
+		if got := dump(l.State(), w.ops); got != want {
 			t.Fatalf("another order gives\n%s\ninstead of\n%s", got, want)
 		}
 	})
+	if got := dump(evaluate(t, w.create.Group, w.ops), w.ops); got != want {
+		t.Fatalf("at once it gives\n%s\ninstead of\n%s", got, want)
+	}
 	o := newOracle(w.ops)
 	if n := len(w.ops); n <= 14 && len(o.solutions()) != 1 {
 		t.Errorf("%d solutions", len(o.solutions()))

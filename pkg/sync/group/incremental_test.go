@@ -48,7 +48,7 @@ func byGrant(changes []*entry.Entry) map[hash][]group.DataRef {
 // TestIncrementalIsFull adds operations in random orders, some at a time, and
 // compares each state with that of a log that was filled at once.
 func TestIncrementalIsFull(t *testing.T) {
-	eachSeed(t, 15, func(t *testing.T, rng *rand.Rand) {
+	eachSeed(t, 12, func(t *testing.T, rng *rand.Rand) {
 		h := newHistory(t, rng, 2+rng.IntN(4), 15+rng.IntN(45))
 		l := group.NewLog(h.create.Group)
 		var added []*entry.Entry
@@ -89,7 +89,7 @@ func anyOrder(rng *rand.Rand, ops []*entry.Entry) []*entry.Entry {
 // TestChangedIsComplete checks that whatever a state says differently from an
 // earlier one is among its changes.
 func TestChangedIsComplete(t *testing.T) {
-	eachSeed(t, 15, func(t *testing.T, rng *rand.Rand) {
+	eachSeed(t, 12, func(t *testing.T, rng *rand.Rand) {
 		h := newHistory(t, rng, 2+rng.IntN(4), 15+rng.IntN(45))
 		l := group.NewLog(h.create.Group)
 		old := l.State()

@@ -37,7 +37,7 @@ func eachSeed(t *testing.T, count int, fn func(t *testing.T, rng *rand.Rand)) {
 // TestOneSolution enumerates every assignment for small histories: exactly one
 // agrees with the rules, and it is what evaluation gives.
 func TestOneSolution(t *testing.T) {
-	eachSeed(t, 150, func(t *testing.T, rng *rand.Rand) {
+	eachSeed(t, 90, func(t *testing.T, rng *rand.Rand) {
 		h := newHistory(t, rng, 2+rng.IntN(2), 5+rng.IntN(8))
 		o := newOracle(h.ops)
 		solutions := o.solutions()
@@ -52,7 +52,7 @@ func TestOneSolution(t *testing.T) {
 // TestAgreesWithRules checks larger histories against the rules without
 // enumeration.
 func TestAgreesWithRules(t *testing.T) {
-	eachSeed(t, 30, func(t *testing.T, rng *rand.Rand) {
+	eachSeed(t, 20, func(t *testing.T, rng *rand.Rand) {
 		h := newHistory(t, rng, 2+rng.IntN(4), 20+rng.IntN(44))
 		o := newOracle(h.ops)
 		var valid uint64
@@ -126,7 +126,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 // TestSharedIsEnough evaluates only what travels: everything that is shared is
 // judged as before, and the same is shared.
 func TestSharedIsEnough(t *testing.T) {
-	eachSeed(t, 40, func(t *testing.T, rng *rand.Rand) {
+	eachSeed(t, 25, func(t *testing.T, rng *rand.Rand) {
 		h := newHistory(t, rng, 2+rng.IntN(4), 8+rng.IntN(50))
 		all := h.log.State()
 		ops, data := sharedOf(all, h.ops, h.changes)
@@ -159,7 +159,7 @@ func sharedOf(s *group.State, ops, changes []*entry.Entry) (sharedOps, sharedDat
 // TestReplicasConverge gives two replicas different parts and lets each send
 // the other what it shares until both share the same: then all else is equal.
 func TestReplicasConverge(t *testing.T) {
-	eachSeed(t, 30, func(t *testing.T, rng *rand.Rand) {
+	eachSeed(t, 20, func(t *testing.T, rng *rand.Rand) {
 		h := newHistory(t, rng, 2+rng.IntN(4), 10+rng.IntN(50))
 		a, b := h.part(), h.part()
 		for range 20 {

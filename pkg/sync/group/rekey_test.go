@@ -159,15 +159,17 @@ func TestOnlyTwoContend(t *testing.T) {
 func TestRemovalReachesAllKeys(t *testing.T) {
 	w := newWorld(t)
 	b := w.add(ann, w.create, bob, entry.Admin)
-	known := w.rekey(bob, b, bob.secret(20), keys.ByRecovery, nil)
-	w.op(ann, w.create, entry.Remove{Grant: known.Hash})
-	// Another rekey that the remover did not know, of the same grant.
+	known := w.rekey(bob, b, bob.secret(20), keys.ByKey, nil)
+	kept := w.data(bob, known, 0, nil)
+	w.op(ann, w.create, entry.Remove{Grant: known.Hash, Frontier: hashes(kept)})
+	// Another rekey that the remover did not know, of the same grant and a higher class.
 	unknown := w.rekey(bob, b, bob.secret(21), keys.ByRecovery, nil, knowing(b))
 	use := w.op(bob, unknown, entry.Add{UserID: eve.id, User: eve.genesis, Role: entry.Read}, knowing(unknown))
 	s := everyOrder(t, w)
 	w.wantValid(s, known, true)
 	w.wantValid(s, unknown, false)
 	w.wantValid(s, use, false)
+	w.wantData(true, kept)
 	w.wantMembers(s, "ann admin")
 }
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -118,6 +119,44 @@ func TestLine(t *testing.T) {
 	}
 }
 
+// TestQuorumIsMajority makes an event for two of three devices and takes one away.
+func TestQuorumIsMajority(t *testing.T) {
+	_, s := withPhones(t)
+	e, _ := rotate(t, s, keys.Signers{Devices: phones[:2], New: second})
+	e.Sigs = slices.Delete(slices.Clone(e.Sigs), 0, 1)
+	if _, err := s.Apply(e); !errors.Is(err, keys.ErrEvent) {
+		t.Errorf("one of three devices set a key: %v", err)
+	}
+}
+
+// TestRevokedKeySignsNothing signs with a key before and applies after it ended.
+func TestRevokedKeySignsNothing(t *testing.T) {
+	s := genesis
+	revoke, err := keys.NewRevoke(s, keys.Signers{Key: first}, keys.Compromised, start)
+	_, ended := then(t, s, revoke, err)
+	// An event that would follow the revocation if the key were not over.
+	e, err := keys.NewRotate(ended, keys.Signers{Recovery: rescue, New: second}, keys.Lost, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.By = keys.ByKey
+	e.Sigs = nil
+	raw, err := e.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err = peercrypto.RemoveMember(raw, "sigs"); err != nil {
+		t.Fatal(err)
+	}
+	for by, key := range map[string]peercrypto.SigningKey{"key": first, "new": second} {
+		e.Sigs = append(e.Sigs, keys.Sig{By: by, Pub: key.Public(), Sig: key.SignPurpose(peercrypto.PurposeKeyEvent, raw)})
+	}
+	slices.SortFunc(e.Sigs, func(a, b keys.Sig) int { return strings.Compare(a.By, b.By) })
+	if _, err := ended.Apply(e); !errors.Is(err, keys.ErrEvent) {
+		t.Errorf("a revoked key set another: %v", err)
+	}
+}
+
 func TestRecoverWithWords(t *testing.T) {
 	id, words, err := peercrypto.NewIdentity(timeOf(start))
 	if err != nil {
@@ -185,6 +224,9 @@ func TestRefused(t *testing.T) {
 	}
 	if _, err := keys.NewRotate(s, keys.Signers{New: third}, keys.Rotated, start); !errors.Is(err, peercrypto.ErrKey) {
 		t.Errorf("by no key: %v", err)
+	}
+	if _, err := keys.NewRotate(s, keys.Signers{Recovery: third, New: second}, keys.Rotated, start); !errors.Is(err, keys.ErrEvent) {
+		t.Errorf("by another recovery key: %v", err)
 	}
 }
 
