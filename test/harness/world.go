@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -30,10 +31,10 @@ type World struct {
 func NewWorld(dir string, bin Binaries) (*World, error) {
 	w := &World{Dir: dir, Bin: bin}
 	var err error
-	if w.Port, err = freePort("tcp"); err != nil {
+	if w.Port, err = freePort(); err != nil {
 		return nil, err
 	}
-	if w.turn, err = freePort("udp"); err != nil {
+	if w.turn, err = freePort(); err != nil {
 		return nil, err
 	}
 	return w, nil
@@ -188,20 +189,29 @@ func Until(ctx context.Context, what string, cond func() (bool, error)) error {
 	}
 }
 
-// freePort asks the kernel. Somebody else could take it before we do; then the program says so and the run fails.
-func freePort(network string) (int, error) {
-	if network == "udp" {
-		c, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			return 0, err
+// freePort returns a port of 127.0.0.1 that is free for TCP and UDP. It is below those that the kernel gives to connections,
+// which come and go by the thousand while tests run. Should somebody else take it before we do, the program says so and the run fails.
+func freePort() (int, error) {
+	var err error
+	for range 100 {
+		port := 16_384 + rand.IntN(16_384)
+		if err = tryPort(port); err == nil {
+			return port, nil
 		}
-		defer func() { _ = c.Close() }()
-		return c.LocalAddr().(*net.UDPAddr).Port, nil
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return 0, fmt.Errorf("finding a free port: %w", err)
+}
+
+func tryPort(port int) error {
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	c, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }
