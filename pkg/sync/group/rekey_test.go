@@ -48,6 +48,9 @@ func TestRekeyReplacesKey(t *testing.T) {
 	w.wantData(true, w.data(bob, r, 0, nil))
 	w.wantGrant(bob, r)
 	w.wantMembers(s, "ann admin", "bob admin")
+	if s.UsesKey(bob.id, bob.key.Public()) || !s.UsesKey(bob.id, bob.secret(20).Public()) {
+		t.Error("not the new key is in use")
+	}
 	if s.Name() != "by bob again" || !s.RotationDue() {
 		t.Errorf("name %q, rotation due %v", s.Name(), s.RotationDue())
 	}

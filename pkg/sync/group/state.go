@@ -275,6 +275,13 @@ func (s *State) Terms(as peercrypto.Hash) []peercrypto.Hash {
 	return slices.Clone(g.terms)
 }
 
+// UsesKey tells whether a key is in use for an active grant of a user: what a
+// device shows a certificate of. No key of a frozen grant is.
+func (s *State) UsesKey(user peercrypto.ID, key peercrypto.PublicKey) bool {
+	grants, _ := s.users.get(user)
+	return slices.ContainsFunc(grants, func(g *grant) bool { return g.Active && g.Key == key })
+}
+
 // Unaccepted returns the grants of a user that wait for an accept: valid
 // operations that nothing revokes.
 func (s *State) Unaccepted(user peercrypto.ID) []peercrypto.Hash {
