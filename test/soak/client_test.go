@@ -75,6 +75,11 @@ func (s *server) connect(ctx context.Context, o *websocket.DialOptions) (*sessio
 	if err != nil {
 		return nil, err
 	}
+	return s.connectAs(ctx, d, o)
+}
+
+// connectAs makes a session of d.
+func (s *server) connectAs(ctx context.Context, d device, o *websocket.DialOptions) (*session, error) {
 	c, hello, err := s.dial(ctx, o)
 	if err != nil {
 		return nil, err

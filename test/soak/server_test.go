@@ -29,6 +29,9 @@ type server struct {
 	url    string // http://127.0.0.1:port
 	name   string // that clients dial
 	socket string
+	// relayers are the users who relay: the server remembers for a day how much
+	// a user has relayed.
+	relayers [20]device
 }
 
 // build compiles peersignal.
@@ -53,9 +56,14 @@ func startServer(t *testing.T, bin string, extra ...string) *server {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := &server{bin: bin, socket: filepath.Join(dir, "admin.sock")}
+	for i := range s.relayers {
+		if s.relayers[i], err = newDevice(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	args := append([]string{
 		"--listen", "127.0.0.1:0", "--admin-socket", s.socket, "--log-level", "error",
-		"--turn-listen", "127.0.0.1:0", "--turn-relay-ip", "127.0.0.1", "--turn-allow-peer", "127.0.0.0/8",
+		"--turn-listen", "127.0.0.1:0", "--turn-relay-ip", "127.0.0.1", "--turn-allow-peer", "127.0.0.0/8", "--turn-ttl", "1m",
 		"--messages-per-10s", "10000000", "--offers-per-minute", "10000000", "--offers-at-once", "10000000",
 		"--auth-timeout", "5s", "--ping-interval", "2s", "--ping-timeout", "8s", "--drain-window", "1s", "--drain-timeout", "10s",
 	}, extra...)

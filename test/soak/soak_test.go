@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -39,9 +40,9 @@ func TestSoak(t *testing.T) {
 	s := startServer(t, bin)
 	first := duration / 4
 	s.busy(t, ctx, first)
-	before := s.quiet(t, ctx)
+	before := s.quiet(t, ctx, "before")
 	s.busy(t, ctx, duration-first)
-	after := s.quiet(t, ctx)
+	after := s.quiet(t, ctx, "after")
 	t.Logf("before: %v", before)
 	t.Logf("after:  %v", after)
 	after.compare(t, before)
@@ -94,8 +95,8 @@ func (f figures) String() string {
 	return fmt.Sprintf("%.2f MB of heap, %.1f MB resident, %.0f goroutines, %.0f files", f.heap/1e6, f.rss/1e6, f.goroutines, f.files)
 }
 
-// What may be more at the end. The heap is measured after a collection; it has caches that fill slowly, such as what is
-// remembered for clients that come back. Resident memory is what the collector keeps for later, which depends on how
+// What may be more at the end. The heap is measured after a collection; it has caches that fill slowly, such as the topics
+// that are remembered for minutes, for clients that come back, and credentials that were revoked until they expire. Resident memory is what the collector keeps for later, which depends on how
 // busy the moments were.
 const (
 	moreHeap       = 3e6
@@ -125,8 +126,9 @@ var gauges = []string{
 	"peersignal_signaling_resume_bytes", "peersignal_signaling_memory_bytes", "peersignal_turn_allocations", "peersignal_turn_tcp_connections",
 }
 
-// quiet waits until the server has forgotten everybody, and measures it.
-func (s *server) quiet(t *testing.T, ctx context.Context) figures {
+// quiet waits until the server has forgotten everybody, and measures it. With go test -artifacts a profile of the heap
+// is kept.
+func (s *server) quiet(t *testing.T, ctx context.Context, name string) figures {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -153,7 +155,15 @@ func (s *server) quiet(t *testing.T, ctx context.Context) figures {
 			t.Fatalf("everybody has left, but %s\n%.10000s", strings.Join(left, ", "), dump)
 		}
 	}
-	return s.measure(t, ctx)
+	now := s.measure(t, ctx)
+	profile, err := s.page(ctx, true, "/debug/pprof/heap?gc=1")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(t.ArtifactDir(), name+".heap"), profile, 0o644)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	return now
 }
 
 // measure takes the least of some looks: connections that have just been closed take their goroutines with them a

@@ -164,7 +164,7 @@ func slowReader(ctx context.Context, s *server) error {
 // relays opens relays of a session, and lets an operator end half of the
 // sessions with their relays still open.
 func relays(ctx context.Context, s *server) error {
-	c, err := s.connect(ctx, nil)
+	c, err := s.connectAs(ctx, s.relayers[mrand.IntN(len(s.relayers))], nil)
 	if err != nil {
 		return err
 	}
