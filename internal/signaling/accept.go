@@ -21,8 +21,9 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request) {
 		s.metrics.connections.WithLabelValues(result).Inc()
 		return
 	}
-	if !s.upgrade(w, r, key, told) {
+	if result := s.upgrade(w, r, key, told); result != resultAccepted {
 		s.gate.leave(key, false)
+		s.metrics.connections.WithLabelValues(result).Inc()
 	}
 }
 
@@ -126,28 +127,36 @@ func (s *Server) trusted(a netip.Addr) bool {
 	return slices.ContainsFunc(s.live.Load().proxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// upgrade makes the WebSocket and starts its goroutine; false when there is
+// upgrade makes the WebSocket and starts its goroutine, or names why there is
 // none, with the request answered.
-func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, key netip.Addr, told string) bool {
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, key netip.Addr, told string) (result string) {
 	c := &conn{server: s, limits: &s.cfg.Limits, metrics: s.metrics, addr: told, addrKey: key}
 	if ap, err := netip.ParseAddrPort(told); err == nil {
 		c.from = ap.Addr()
+	}
+	c.pending = s.pendings.enter(s.live.Load().limits.Pending, c.from, c.evict)
+	if c.pending == nil {
+		unavailable(w, http.StatusServiceUnavailable, "too many connections at once")
+		return resultPending
 	}
 	if local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
 		c.local = local.AddrPort()
 	}
 	socket, err := ws.Upgrade(w, r, wire.Subprotocol, c, &s.sockets)
 	if err != nil {
-		s.metrics.connections.WithLabelValues(resultUpgrade).Inc()
-		return false
+		s.pendings.leave(c.pending)
+		return resultUpgrade
 	}
 	socket.SetLimit(wire.MaxPreAuthFrame)
 	c.transport = socket
 	if !s.start(c) {
-		s.metrics.connections.WithLabelValues(resultDraining).Inc()
+		s.pendings.leave(c.pending)
 		socket.Finish()
-		return false
+		return resultDraining
 	}
 	s.metrics.connections.WithLabelValues(resultAccepted).Inc()
-	return true
+	return resultAccepted
 }
+
+// evict ends a connection that is not authenticated, for others.
+func (c *conn) evict() { c.shut(closing{reason: endEvicted}) }

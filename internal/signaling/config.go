@@ -138,7 +138,7 @@ const (
 	closeTimeout    = 2 * time.Second
 
 	// lateResults is the period of ws.Late for results that say delivered: they
-	// travel with the next frame, or wait 50 ms, or 200 ms under load.
+	// travel with the next frame, or wait 200 ms, when hundreds of sessions send.
 	lateResults = 25 * time.Millisecond
 
 	connBytes = 10 << 10 // what a connection counts as on the memory budget

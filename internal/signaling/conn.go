@@ -54,8 +54,9 @@ type conn struct {
 	member atomic.Pointer[member] // set once when ready
 	seen   atomic.Int64           // last sign of life, Unix ms by the keeper's clock
 
-	hello *wire.Hello // until auth
-	begun int64       // Unix ms by the keeper's clock
+	pending *pending    // static
+	hello   *wire.Hello // until auth
+	begun   int64       // Unix ms by the keeper's clock
 
 	nextPing int64 // the keeper's
 	shard    uint8 // the keeper's, static

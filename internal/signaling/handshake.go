@@ -25,6 +25,7 @@ func (s *Server) greet(c *conn) bool {
 // authenticate takes the first message, and makes the connection a session or
 // refuses it.
 func (s *Server) authenticate(c *conn, text []byte) bool {
+	s.pendings.setBusy(c.pending, true)
 	hello := c.hello
 	c.hello = nil
 	auth, refused := readAuth(text)
@@ -42,6 +43,7 @@ func (s *Server) authenticate(c *conn, text []byte) bool {
 		c.transport.SetLimit(wire.MaxTopicsFrame)
 		refused = s.open(c, auth)
 	}
+	s.pendings.leave(c.pending)
 	if refused != nil {
 		s.refuseAuth(c, auth, refused)
 	}

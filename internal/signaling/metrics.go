@@ -29,6 +29,7 @@ const (
 	endBye     = "bye"
 	endStopped = "write-error"
 	endMemory  = "memory"
+	endEvicted = "evicted"
 )
 
 // What became of a client that came with a token.
@@ -101,7 +102,7 @@ func newMetrics(s *Server) (*metrics, error) {
 			wire.CodeDeviceConflict, wire.CodeTooManyDevices, wire.CodeTooManySessions, wire.CodeServerFull,
 			wire.CodeAuthTimeout, wire.CodeDraining, wire.CodeBlocked)...),
 		closed: counterVec("closed_total", "Ended connections by reason.", "reason",
-			endGone, endBye, endStopped, endMemory, wire.CloseRefused.String(), wire.CloseReplaced.String(),
+			endGone, endBye, endStopped, endMemory, endEvicted, wire.CloseRefused.String(), wire.CloseReplaced.String(),
 			wire.CloseSlowReader.String(), wire.CloseTooLarge.String(), wire.CloseRate.String(),
 			wire.CloseProtocol.String(), wire.CloseAuthTimeout.String(), wire.CloseDraining.String(),
 			wire.ClosePingTimeout.String(), wire.CloseKicked.String()),

@@ -186,8 +186,6 @@ func (g *gate) enter(addr netip.Addr) (refusal string) {
 	defer g.mu.Unlock()
 	n := g.byAddr[addr]
 	switch {
-	case g.pending >= g.limits.Pending:
-		return resultPending
 	case n != nil && g.limits.PendingPerAddress > 0 && n.pending >= g.limits.PendingPerAddress:
 		return resultPerAddress
 	case !g.budget.Take(connBytes):

@@ -15,15 +15,16 @@ import (
 
 // Server is a signaling server. It serves from New on; Run ends it.
 type Server struct {
-	cfg     Config
-	log     *slog.Logger
-	live    atomic.Pointer[live]
-	metrics *metrics
-	gate    gate
-	hub     *hub
-	blocks  blocks
-	keeper  *keeper
-	sockets ws.Options
+	cfg      Config
+	log      *slog.Logger
+	live     atomic.Pointer[live]
+	metrics  *metrics
+	gate     gate
+	hub      *hub
+	blocks   blocks
+	keeper   *keeper
+	pendings *pendings
+	sockets  ws.Options
 
 	// ctx bounds what sessions ask others for; Run cancels it.
 	ctx    context.Context
@@ -50,7 +51,7 @@ func New(cfg Config) (*Server, error) {
 		gate: gate{limits: cfg.Limits, byAddr: make(map[netip.Addr]*addrCount)},
 	}
 	l := &s.cfg.Limits
-	s.keeper = newKeeper(s)
+	s.keeper, s.pendings = newKeeper(s), newPendings()
 	s.sockets = ws.Options{
 		QueueBytes: l.SendQueueBytes, WriteTimeout: l.WriteTimeout, CloseTimeout: closeTimeout,
 		Budget: ws.NewBudget(l.MemoryBytes), Late: ws.NewLate(lateResults),

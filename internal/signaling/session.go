@@ -12,10 +12,12 @@ import (
 func (s *Server) serve(c *conn) {
 	defer s.wg.Done()
 	if s.greet(c) {
+		s.pendings.setBusy(c.pending, false)
 		err := c.transport.Serve()
 		s.endRead(c, err)
 	}
 	c.shut(closing{reason: endGone}) // unless something else ended it
+	s.pendings.leave(c.pending)
 	m, kept := c.member.Load(), false
 	if m != nil {
 		var over bool

@@ -89,8 +89,9 @@ type Conn struct {
 	lateSince uint32
 	lateNoted bool
 	lateSoon  bool
-	toldAt    int64 // Unix ms, see QueueSoon
-	lateShard uint8 // static
+	toldAt    int64  // Unix ms, see QueueSoon
+	lateShard uint8  // static
+	replied   uint32 // see Late.replies
 
 	// Arguments and results of tryWrite.
 	out    []byte
@@ -150,6 +151,9 @@ func (c *Conn) Shut(how End) {
 	}
 	limit := time.Now().Add(c.o.CloseTimeout)
 	_ = c.nc.SetWriteDeadline(limit)
+	if how.Code == 0 && how.Last == nil {
+		limit = time.Unix(1, 0) // there is nothing to wait for
+	}
 	_ = c.nc.SetReadDeadline(limit)
 	if !c.flushing {
 		c.flushing = true

@@ -14,13 +14,15 @@ const (
 	// when many connections of a shard have some: under load it pays to wait.
 	latePatience     = 2
 	lateLoadPatience = 8
-	lateLoad         = 32
+	// lateLoad is how many connections of a shard make a load.
+	lateLoad = 32
 )
 
 // Late has frames written that nobody waits for: they go out with the next
 // frame of their connection, which spares a system call and a packet, or after
-// two periods by themselves, eight when hundreds of connections have some. The
-// zero Late cannot be used.
+// two periods by themselves, eight when hundreds of connections have some.
+// Replies are late only when hundreds of connections had one in the period
+// before. The zero Late cannot be used.
 type Late struct {
 	every  time.Duration
 	next   atomic.Uint32
@@ -30,11 +32,14 @@ type Late struct {
 // lateShard has connections with late frames; some may have none any more. Its
 // lock comes after a connection's.
 type lateShard struct {
+	period   atomic.Uint32
+	repliers atomic.Uint32 // connections that had replies in this period
+	busy     atomic.Bool   // they were many in the last one
+
 	mu     sync.Mutex
 	conns  []*Conn
-	period uint32
 	armed  bool // a tick will come
-	rushed bool // a rush will come
+	rushed bool // a sweep will come
 }
 
 // NewLate makes a Late of this period.
@@ -47,7 +52,7 @@ func (l *Late) note(c *Conn, soon bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if !c.waitsLocked() {
-		c.lateSince = sh.period
+		c.lateSince = sh.period.Load()
 	}
 	if !c.lateNoted {
 		c.lateNoted = true
@@ -60,29 +65,48 @@ func (l *Late) note(c *Conn, soon bool) {
 			go l.sweep(sh)
 		}
 	}
+	l.armLocked(sh)
+}
+
+func (l *Late) armLocked(sh *lateShard) {
 	if !sh.armed {
 		sh.armed = true
 		time.AfterFunc(l.every, func() { l.tick(sh) })
 	}
 }
 
+// replies counts a connection that has replies, and says whether they should be
+// late. c.mu is held.
+func (l *Late) replies(c *Conn) bool {
+	sh := &l.shards[c.lateShard]
+	if period := sh.period.Load() + 1; c.replied != period {
+		c.replied = period
+		if sh.repliers.Add(1) == 1 {
+			sh.mu.Lock()
+			l.armLocked(sh)
+			sh.mu.Unlock()
+		}
+	}
+	return sh.busy.Load()
+}
+
 // tick ends a period.
 func (l *Late) tick(sh *lateShard) {
-	sh.mu.Lock()
-	sh.period++
-	sh.mu.Unlock()
+	sh.busy.Store(sh.repliers.Swap(0) >= lateLoad)
+	sh.period.Add(1)
 	l.sweep(sh)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if sh.armed = len(sh.conns) > 0; sh.armed {
-		time.AfterFunc(l.every, func() { l.tick(sh) })
+	sh.armed = false
+	if len(sh.conns) > 0 || sh.busy.Load() || sh.repliers.Load() > 0 {
+		l.armLocked(sh)
 	}
 }
 
 // sweep writes what should be written now.
 func (l *Late) sweep(sh *lateShard) {
 	sh.mu.Lock()
-	period, conns := sh.period, sh.conns
+	period, conns := sh.period.Load(), sh.conns
 	sh.conns, sh.rushed = nil, false
 	sh.mu.Unlock()
 	kept, patience := conns[:0], uint32(latePatience)
@@ -128,7 +152,7 @@ func (c *Conn) lateTick(period, patience uint32, now int64) (again bool) {
 // sendLate is sendWire for frames that may be late.
 func (c *Conn) sendLate(frames []byte) {
 	c.mu.Lock()
-	if c.o.Late == nil || len(c.late)+len(frames) > lateBytes || c.end != nil || !c.idleLocked() {
+	if c.o.Late == nil || !c.o.Late.replies(c) || len(c.late)+len(frames) > lateBytes || c.end != nil || !c.idleLocked() {
 		c.mu.Unlock()
 		c.sendWire(frames)
 		return
