@@ -12,11 +12,18 @@ const serveExamples = `  peersignal
   peersignal --name signal.example.org --tls-cert chain.pem --tls-key key.pem
   peersignal --config /etc/peersignal/config.yaml`
 
+const serveHelp = `Signaling server with an embedded STUN/TURN relay. It serves until SIGTERM or
+SIGINT; SIGHUP reads its configuration again.
+
+These are the settings that most need. All are in peersignal config doc; each is
+a flag, a variable (PEERSIGNAL_TURN_PUBLIC_IP) and a key of the --config file.`
+
 // newCommand makes the command line. `peersignal` is `peersignal serve`.
 func newCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "peersignal",
 		Short:         "Signaling server with an embedded STUN/TURN relay",
+		Long:          serveHelp,
 		Example:       serveExamples,
 		Version:       buildinfo.Version,
 		SilenceUsage:  true,
@@ -30,7 +37,7 @@ func newCommand() *cobra.Command {
 	})
 	addFlags(root.Flags())
 	serve := &cobra.Command{
-		Use: "serve", Short: "Serve until SIGTERM or SIGINT (what peersignal alone does)", Example: serveExamples,
+		Use: "serve", Short: "Serve until SIGTERM or SIGINT (what peersignal alone does)", Long: serveHelp, Example: serveExamples,
 		Args: noArguments, RunE: serveCommand,
 	}
 	addFlags(serve.Flags())

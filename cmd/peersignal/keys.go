@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -80,13 +81,21 @@ func findKey(name string) (key, bool) {
 	return key{}, false
 }
 
+// firstFlags are those that --help shows: a screen holds no more.
+var firstFlags = []string{
+	"listen", "name", "tls-cert", "tls-key", "acme-host", "acme-cache", "trusted-proxy", "allow-origin", "turn",
+	"turn-public-ip", "turn-tls-listen", "metrics-listen", "admin-socket", "block-file", "audit-file", "log-format", "log-level",
+}
+
 // addFlags adds --config and a flag for each key that can have one.
 func addFlags(f *pflag.FlagSet) {
 	f.String("config", "", "YAML file with settings, keys named as these flags")
 	for k := range eachKey {
-		if k.hasFlag() {
-			k.addFlag(f)
+		if !k.hasFlag() {
+			continue
 		}
+		k.addFlag(f)
+		f.Lookup(k.name).Hidden = !slices.Contains(firstFlags, k.name)
 	}
 }
 

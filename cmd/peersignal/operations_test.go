@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/peersignal/peersignal/internal/admin"
 	"github.com/peersignal/peersignal/internal/audit"
 	"github.com/peersignal/peersignal/pkg/wire"
@@ -344,4 +346,29 @@ func mustRead(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// The help of each command fits on a screen, and has an example.
+func TestHelpIsAScreen(t *testing.T) {
+	var look func(cmd *cobra.Command)
+	look = func(cmd *cobra.Command) {
+		if name := cmd.Name(); name == "help" || name == "completion" {
+			return
+		}
+		help := &strings.Builder{}
+		cmd.SetOut(help)
+		if err := cmd.Help(); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(help.String(), "\n"); n > 60 {
+			t.Errorf("%s: %d lines", cmd.CommandPath(), n)
+		}
+		if cmd.Example == "" && cmd.Name() != "version" && cmd.Name() != "config" {
+			t.Errorf("%s: no example", cmd.CommandPath())
+		}
+		for _, sub := range cmd.Commands() {
+			look(sub)
+		}
+	}
+	look(newCommand())
 }
