@@ -14,6 +14,11 @@ func (v *evaluation) touchNode(n *node) {
 	}
 }
 
+func (v *evaluation) touchPrincipal(p *principal) {
+	v.touched.principals[p] = true
+	v.touched.users[p.user] = true
+}
+
 // setValid turns the judgement of an operation and queues whom that concerns.
 func (v *evaluation) setValid(n *node, valid bool) {
 	n.valid = valid

@@ -110,7 +110,13 @@ func (v *evaluation) take(n *node) {
 	switch n.entry.Op.(type) {
 	case entry.Accept:
 		v.takeAccept(n)
-	case entry.Create, entry.Leave, entry.Rekey:
+	case entry.Leave, entry.Rekey:
+		if v.named[n.hash] > 0 || !p.isVoid() {
+			v.queued(p)
+		}
+		v.touchPrincipal(p) // a rekey may be named as a grant, void or not
+		return
+	case entry.Create:
 		v.queued(p)
 		return
 	}
@@ -146,8 +152,7 @@ func (v *evaluation) takeAccept(n *node) {
 // judge decides the operations of one principal. All more senior principals,
 // its author among them, are judged.
 func (v *evaluation) judge(p *principal) {
-	v.touched.principals[p] = true
-	v.touched.users[p.user] = true
+	v.touchPrincipal(p)
 	n := p.node
 	if _, create := n.entry.Op.(entry.Create); create && !n.valid {
 		v.setValid(n, true)
@@ -277,9 +282,10 @@ func (c *cover) add(r *node, concerns func(*node) bool) {
 			named[n.place] = true
 		}
 	}
-	for i, n := range c.p.operations {
-		if !named[i] && !past.has(n.index) && concerns(n) {
-			c.missing[i]++
+	first, _ := slices.BinarySearchFunc(c.p.operations, past.low, func(n *node, low int) int { return n.index - low })
+	for i, n := range c.p.operations[first:] {
+		if !named[first+i] && !past.has(n.index) && concerns(n) {
+			c.missing[first+i]++
 		}
 	}
 }

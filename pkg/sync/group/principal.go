@@ -69,6 +69,12 @@ func (p *principal) valid() bool { return p.granted && p.accepted }
 // active tells whether p is a member's; the key may be frozen.
 func (p *principal) active() bool { return p.valid() && len(p.hits) == 0 }
 
+// isVoid tells whether nothing counts that p writes now and nobody names: the
+// judgement of others is not needed for that.
+func (p *principal) isVoid() bool {
+	return !p.queued && (!p.valid() || slices.ContainsFunc(p.hits, func(r *node) bool { return r.author != p }))
+}
+
 // consents tells whether p is accepted by what its grant or an accept says, or
 // by what it succeeds.
 func (p *principal) consents() bool {
