@@ -184,6 +184,7 @@ const (
 	PurposeRegistryHead Purpose = "registry-head"
 	PurposeRecover      Purpose = "recover"
 	PurposeReceipt      Purpose = "receipt"
+	PurposeNotify       Purpose = "notify"
 )
 
 // message returns what is signed, or nil for a purpose outside of the grammar:

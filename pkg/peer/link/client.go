@@ -281,6 +281,8 @@ func (s *session) resolve(m wire.Message) bool {
 		id = m.ID
 	case *wire.ICE:
 		id = m.ID
+	case *wire.PushGrant:
+		id = m.ID
 	default:
 		return false
 	}

@@ -109,6 +109,17 @@ type DialFailed struct {
 	Err      error
 }
 
+// Notification is a sealed message of a device that is welcome. It may be told
+// again after a restart of this program: ID names it.
+type Notification struct {
+	Remote  Remote // Via is empty for a device of the same user
+	ID      peercrypto.ID
+	Time    time.Time // by the sender's clock
+	Expires time.Time
+	Body    []byte
+}
+
+func (Notification) event() {}
 func (Discovered) event()   {}
 func (Gone) event()         {}
 func (Connected) event()    {}

@@ -19,6 +19,7 @@ type eventQueue struct {
 	order []any // keys, oldest first; a key that is not in wait any more is skipped
 	wait  map[any]Event
 	dials int
+	notes int
 	kick  chan struct{} // capacity 1
 }
 
@@ -30,6 +31,7 @@ type (
 	connKey   struct{ *Conn }
 	pathKey   struct{ *Conn }
 	dialKey   struct{ device peercrypto.ID }
+	noteKey   struct{ replayKey }
 	serverKey struct{}
 )
 
@@ -51,6 +53,8 @@ func keyOf(e Event) any {
 		return pathKey{e.Conn}
 	case DialFailed:
 		return dialKey{e.DeviceID}
+	case Notification:
+		return noteKey{replayKey{e.Remote.DeviceID, e.ID}}
 	default:
 		return serverKey{}
 	}
@@ -96,6 +100,19 @@ func (q *eventQueue) push(e Event) {
 		}
 	}
 	signal(q.kick)
+}
+
+// pushNote adds a notification, unless too many wait.
+func (q *eventQueue) pushNote(n Notification) bool {
+	q.mu.Lock()
+	if q.notes >= maxNotesWaiting {
+		q.mu.Unlock()
+		return false
+	}
+	q.notes++
+	q.mu.Unlock()
+	q.push(n)
+	return true
 }
 
 // restarted is a ServerDown and the ServerUp after it, both unseen.
@@ -148,6 +165,8 @@ func (q *eventQueue) pop() []Event {
 		switch e := e.(type) {
 		case DialFailed:
 			q.dials--
+		case Notification:
+			q.notes--
 		case restarted:
 			return []Event{e.down, e.up}
 		}

@@ -46,6 +46,9 @@ type golden struct {
 	Candidate        string `json:"candidate"`
 	CandidateAAD     string `json:"candidateAAD"`
 	CandidateSameAAD string `json:"candidateSameUserAAD"` // via ""
+	Notification     string `json:"notification"`         // canonical, with sig
+	NotifySigned     string `json:"notificationSigned"`
+	NotifyAAD        string `json:"notificationAAD"`
 	Auth1A           string `json:"auth1a"`
 	Auth1B           string `json:"auth1b"`
 	Transcript       string `json:"transcript"`
@@ -155,6 +158,14 @@ func newGoldenWorld(t *testing.T) goldenWorld {
 	return w
 }
 
+func (w goldenWorld) note() note {
+	return note{
+		V: 1, Kind: wire.KindNotify, Conn: w.offer.Conn, FromDevice: w.offer.FromDevice, ToDevice: w.offer.ToDevice,
+		FromUser: w.offer.FromUser, ToUser: w.offer.ToUser, Time: goldenTime + 30, Expires: goldenTime + 3_600_030,
+		Eph: w.offer.Eph, Body: peercrypto.EncodeB64u([]byte("something is new")), Cert: w.a.self.cert,
+	}
+}
+
 func (w goldenWorld) values(t *testing.T) golden {
 	t.Helper()
 	var g golden
@@ -192,6 +203,9 @@ func (w goldenWorld) values(t *testing.T) golden {
 	back.Via = ""
 	g.CandidateSameAAD = string(back.aad())
 	g.Candidate = canonical(t, candidate{Candidate: "candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host", Mid: "0", Ufrag: "abcdefgh"})
+	n := w.note()
+	g.Notification, g.NotifySigned = must(n.sign(w.a.id.Device)), must(n.signedBytes())
+	g.NotifyAAD = string(n.context(w.via).aad())
 	g.Auth1A, g.Auth1B = canonical(t, w.auth1a), canonical(t, w.auth1b)
 	g.Transcript = canonical(t, w.transcript)
 	id, err := w.transcript.hash()

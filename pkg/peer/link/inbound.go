@@ -29,6 +29,8 @@ func (l *Link) onSignal(m *wire.Signal) {
 		default:
 			l.refused.add("second answer")
 		}
+	case wire.KindNotify:
+		l.onNotify(m)
 	case wire.KindCandidate:
 		if a, connected := l.attemptOrKeep(m); a != nil {
 			a.candidate(m.Env, connected)
@@ -76,17 +78,11 @@ func (l *Link) onOffer(m *wire.Signal) {
 		l.refused.add("offers over the rate")
 		return
 	}
-	select {
-	case l.inbound <- struct{}{}:
-	default:
-		l.refused.add("offers over the limit")
-		return
-	}
 	l.mu.Lock()
 	l.arrivals++
 	arrival := l.arrivals
-	started := l.spawnLocked(func() {
-		defer func() { <-l.inbound }()
+	l.mu.Unlock()
+	l.consider("offers over the limit", func() {
 		if err := l.considerOffer(m, arrival); err != nil {
 			l.refused.add(offerReason(err))
 			if !quiet(err) {
@@ -94,8 +90,21 @@ func (l *Link) onOffer(m *wire.Signal) {
 			}
 		}
 	})
-	l.mu.Unlock()
-	if !started {
+}
+
+// consider runs f in a goroutine, a bounded number at once; what is over the
+// limit is counted and dropped.
+func (l *Link) consider(over string, f func()) {
+	select {
+	case l.inbound <- struct{}{}:
+	default:
+		l.refused.add(over)
+		return
+	}
+	if !l.spawn(func() {
+		defer func() { <-l.inbound }()
+		f()
+	}) {
 		<-l.inbound
 	}
 }

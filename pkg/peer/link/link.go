@@ -16,23 +16,25 @@ import (
 
 // Link is one device's connections. Its methods are safe for concurrent use.
 type Link struct {
-	cfg     Config
-	device  peercrypto.ID
-	user    peercrypto.ID
-	userKey peercrypto.PublicKey
-	client  *http.Client
-	events  chan Event
-	queue   *eventQueue
-	seen    *replayCache
-	ids     *userIDs
-	refused refusals
-	inbound chan struct{} // holds a token for each offer that is looked at
-	redial  chan struct{} // signalled by Reconnect
-	urgent  chan struct{} // signalled when a session is wanted more than usual
-	network chan struct{} // signalled by NetworkChanged
-	changed chan struct{} // signalled when the topics changed
-	started atomic.Bool
-	lost    atomic.Int64 // connections without a path
+	cfg       Config
+	device    peercrypto.ID
+	user      peercrypto.ID
+	userKey   peercrypto.PublicKey
+	client    *http.Client
+	events    chan Event
+	queue     *eventQueue
+	seen      *replayCache
+	notes     *replayCache // counts notifications of each device
+	notesSeen seenNotes
+	ids       *userIDs
+	refused   refusals
+	inbound   chan struct{} // holds a token for each offer that is looked at
+	redial    chan struct{} // signalled by Reconnect
+	urgent    chan struct{} // signalled when a session is wanted more than usual
+	network   chan struct{} // signalled by NetworkChanged
+	changed   chan struct{} // signalled when the topics changed
+	started   atomic.Bool
+	lost      atomic.Int64 // connections without a path
 
 	mu       sync.Mutex
 	ctx      context.Context // of Run; nil before, ended after
@@ -99,7 +101,7 @@ func New(cfg Config) (*Link, error) {
 	return &Link{
 		cfg: cfg, device: cert.DeviceID, user: cert.UserID, userKey: cert.UserKey, cert: cert,
 		client: httpClient(cfg.TLS), events: make(chan Event), queue: newEventQueue(),
-		seen: newReplayCache(), ids: newUserIDs(2), inbound: make(chan struct{}, MaxInbound),
+		seen: newReplayCache(), notes: newReplayCache(), ids: newUserIDs(2), inbound: make(chan struct{}, MaxInbound),
 		redial: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		urgent: make(chan struct{}, 1), network: make(chan struct{}, 1),
 		peers: newPresence(), topics: make(map[peercrypto.Tag]Topic),
