@@ -104,6 +104,10 @@ bench-files: ## a file of 1 GiB between two peers beside a bare data channel; SH
 bench-recon: ## reconciliation of two stores of 1,000,000 entries beside negentropy, 5 minutes and 2 GB of disk; SHORT=1: of 100,000
 	cd test/bench/recon && $(GO) run . $(if $(SHORT),-n 100000)
 
+.PHONY: crash
+crash: ## kill -9 at CRASHES (default 200) random moments of writing and of a sync: the store is whole each time and the sync completes
+	PEERSIGNAL_TEST_CRASHES=$(or $(CRASHES),200) $(GO) test -count=1 -v -timeout 60m -run 'TestKill$$|TestCrash$$' ./pkg/sync/sqlite ./pkg/sync
+
 .PHONY: golden
 golden: ## rewrite golden vectors: only before a first release, never after
 	$(GO) test ./pkg/crypto ./pkg/wire ./pkg/sync/keys ./pkg/sync/entry ./pkg/peer/link -run Golden -update

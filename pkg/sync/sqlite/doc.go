@@ -6,9 +6,9 @@
 //
 // One connection writes; [Store.Update] hands it from transaction to
 // transaction. Others read, each on the snapshot of its [Store.View]; the
-// write-ahead log lets both go on at once. Nothing is remembered between
-// transactions but prepared statements, so a rollback has nothing to undo in
-// memory.
+// write-ahead log lets both go on at once. What a committed transaction knew of
+// counters, groups and trees is remembered for the next one; a rollback
+// forgets it, so there is nothing to undo in memory.
 //
 // No callback runs while a statement is open: results are read in pages of
 // bounded size first. So callbacks may use the same Reader or Tx, and write.

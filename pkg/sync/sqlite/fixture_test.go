@@ -27,6 +27,15 @@ var makeFixture = flag.Bool("fixture", false, "write the fixture of this schema 
 
 func fixturePath(name string) string { return "testdata/" + name + ".db.gz" }
 
+const endingGroup = peercrypto.ID("00mwrj0xzzgroup0000000009")
+
+// newContent is what fixtures have from schema 2 on.
+func newContent(tx groupsync.Tx) error {
+	_, err := tx.PutDocument(groupsync.Document{Group: endingGroup, Subject: "00mwrj0xzzsubject00000009", Type: "Ending", Modified: 1,
+		JSON: []byte(`{"n":1,"ttl":1800000000000}`)})
+	return errors.Join(err, tx.EnsureIndex(groupsync.IndexSpec{Name: "ending", Type: "Ending", Fields: []string{"n"}}))
+}
+
 // fixtureContent is what the fixture holds beside 30 entries and documents.
 func fixtureContent(tx groupsync.Tx) error {
 	void := benchRecord(3)
@@ -55,8 +64,10 @@ func writeFixture(t *testing.T, name string) {
 	t.Helper()
 	path := fillStore(t, 30)
 	store := open(t, path, sqlite.Options{})
-	if err := store.Update(context.Background(), fixtureContent); err != nil {
-		t.Fatal(err)
+	for _, content := range []func(groupsync.Tx) error{fixtureContent, newContent} {
+		if err := store.Update(context.Background(), content); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
@@ -103,7 +114,7 @@ func unpackFixture(t *testing.T, name string) string {
 
 // Stores of each release open, with everything in them.
 func TestFixtures(t *testing.T) {
-	for _, name := range []string{"schema1"} {
+	for _, name := range []string{"schema1", "schema2"} {
 		t.Run(name, func(t *testing.T) { testFixture(t, unpackFixture(t, name)) })
 	}
 }
@@ -171,6 +182,23 @@ func manyRecord(n int) groupsync.Record {
 		r.Kind = entry.Operation
 	}
 	return r
+}
+
+// The fixture of schema 2 has an index, and a document that ends.
+func TestFixtureOfSchema2(t *testing.T) {
+	store := open(t, unpackFixture(t, "schema2"), sqlite.Options{})
+	err := store.View(t.Context(), func(r groupsync.Reader) error {
+		ended, err := r.Expired(1_800_000_000_000, 0)
+		found := 0
+		err2 := r.Documents(groupsync.DocumentQuery{Group: endingGroup, Type: "Ending", OrderBy: "n"}, func(groupsync.Document) error { found++; return nil })
+		if len(ended) != 1 || found != 1 {
+			t.Errorf("%d documents end, %d are in the index", len(ended), found)
+		}
+		return errors.Join(err, err2)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // The trees of an old store answer as a new one does in which the same was put.

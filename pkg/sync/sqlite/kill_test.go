@@ -16,8 +16,12 @@ import (
 	"github.com/peersignal/peersignal/pkg/sync/sqlite"
 )
 
-// victimPath tells the test binary to be the process that is killed.
-const victimPath = "PEERSIGNAL_TEST_STORE"
+const (
+	// victimPath tells the test binary to be the process that is killed.
+	victimPath = "PEERSIGNAL_TEST_STORE"
+	// crashes is how often; make crash sets it.
+	crashes = "PEERSIGNAL_TEST_CRASHES"
+)
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(victimPath); path != "" {
@@ -72,6 +76,9 @@ func TestKill(t *testing.T) {
 	rounds := 20
 	if testing.Short() {
 		rounds = 10
+	}
+	if n, err := strconv.Atoi(os.Getenv(crashes)); err == nil {
+		rounds = n
 	}
 	written := 0
 	for range rounds {

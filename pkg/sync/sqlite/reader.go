@@ -85,8 +85,11 @@ type groupRow struct {
 
 // group returns the row of a group or nil. Only the transaction's owner changes it.
 func (r *reader) group(id peercrypto.ID) (*groupRow, error) {
+	if err := r.usable(); err != nil {
+		return nil, err
+	}
 	if g := r.groups[id]; g != nil {
-		return g, r.usable()
+		return g, nil
 	}
 	g := &groupRow{record: groupsync.GroupRecord{ID: id}}
 	ops, data := &g.roots[entry.Operation], &g.roots[entry.Data]
@@ -106,6 +109,9 @@ func (r *reader) group(id peercrypto.ID) (*groupRow, error) {
 
 // name returns the id of a group's row.
 func (r *reader) name(gid int64) (peercrypto.ID, error) {
+	if err := r.usable(); err != nil {
+		return "", err
+	}
 	if id, ok := r.names[gid]; ok {
 		return id, nil
 	}

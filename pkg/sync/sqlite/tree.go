@@ -19,8 +19,11 @@ const (
 
 // node reads a node of a tree. What it returns belongs to the transaction.
 func (r *reader) node(nid int64) (*node, error) {
+	if err := r.usable(); err != nil {
+		return nil, err
+	}
 	if n := r.nodes[nid]; n != nil {
-		return n, r.usable()
+		return n, nil
 	}
 	var n *node
 	err := r.each("SELECT node FROM tree WHERE nid = ?", []any{nid}, func(rows *sql.Rows) (bool, error) {

@@ -10,8 +10,9 @@ import (
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
 
-// A tx is the transaction of an Update. Counters, counts and sums change in
-// memory and are written once, by flush.
+// A tx is the transaction of an Update. Counters, counts, sums and nodes of trees
+// change in memory and are written once, by flush. Store.newTx hands what is
+// known then to the next one.
 type tx struct {
 	*reader
 	position, version counter
@@ -29,8 +30,8 @@ type chainKey struct {
 
 // A counter is loaded when it is first needed.
 type counter struct {
-	value  int64
-	loaded bool
+	value           int64
+	loaded, changed bool
 }
 
 func (t *tx) exec(text string, args ...any) (sql.Result, error) {
@@ -48,7 +49,7 @@ func (t *tx) load(c *counter, name string) error {
 	}
 	n, err := t.counter(name)
 	if err == nil {
-		*c = counter{n, true}
+		*c = counter{n, true, false}
 	}
 	return err
 }
@@ -57,6 +58,7 @@ func (t *tx) load(c *counter, name string) error {
 func (t *tx) next(c *counter, name string) error {
 	err := t.load(c, name)
 	c.value++
+	c.changed = true
 	return err
 }
 
@@ -70,13 +72,12 @@ func (t *tx) LastPosition() (int64, error) {
 
 // flush writes what changed in memory only.
 func (t *tx) flush() error {
-	for name, c := range map[string]counter{"position": t.position, "version": t.version} {
-		if !c.loaded {
-			continue
-		}
-		if _, err := t.s.exec("UPDATE counters SET value = ? WHERE name = ?", c.value, name); err != nil {
+	if t.position.changed || t.version.changed {
+		if _, err := t.s.exec("UPDATE counters SET value = max(value, CASE name WHEN 'position' THEN ? WHEN 'version' THEN ? ELSE 0 END)",
+			t.position.value, t.version.value); err != nil {
 			return err
 		}
+		t.position.changed, t.version.changed = false, false
 	}
 	for _, g := range t.groups {
 		if !g.changed {
@@ -88,6 +89,7 @@ func (t *tx) flush() error {
 			g.live, g.deleted, g.gid); err != nil {
 			return err
 		}
+		g.changed = false
 	}
 	return t.writeNodes()
 }
@@ -204,7 +206,7 @@ func (t *tx) insert(record groupsync.Record) (bool, error) {
 	if !record.Shared {
 		return true, nil
 	}
-	t.position.value = position
+	t.position.value, t.position.changed = position, true
 	eid, err := result.LastInsertId()
 	if err == nil {
 		err = t.put(g, record.Kind, item{record.Ref, eid})
