@@ -20,6 +20,9 @@ const (
 	retryBad  = 10 * time.Minute
 	// lookEvery is how often connections are looked at for new sources.
 	lookEvery = time.Second
+	// maxSources bounds the sources of a file: each may have a window of chunks
+	// in memory.
+	maxSources = 6
 )
 
 // fileJob fetches one file from whoever is connected and has it.
@@ -34,9 +37,10 @@ type fileJob struct {
 	done    chan struct{} // closed at the end
 	err     error         // valid then
 
-	mu    sync.Mutex
-	after map[*connection]time.Time // when a connection may be tried (again)
-	wg    sync.WaitGroup            // sources
+	mu      sync.Mutex
+	after   map[*connection]time.Time // when a connection may be tried (again)
+	running int                       // sources
+	wg      sync.WaitGroup            // sources
 }
 
 func newFileJob(w *fileWork, partial *files.Partial, group peercrypto.ID) *fileJob {
@@ -135,10 +139,11 @@ func (j *fileJob) look(ctx context.Context) {
 		}
 		j.mu.Lock()
 		after, tried := j.after[c]
-		if tried && now.Before(after) {
+		if tried && now.Before(after) || j.running >= maxSources {
 			j.mu.Unlock()
 			continue
 		}
+		j.running++
 		j.after[c] = now.Add(24 * 365 * time.Hour) // while it runs
 		j.mu.Unlock()
 		j.wg.Go(func() { j.source(ctx, c) })
@@ -153,7 +158,7 @@ func (j *fileJob) source(ctx context.Context, c *connection) {
 	}
 	delay := retryLost
 	switch {
-	case errors.Is(err, exchange.ErrNone):
+	case errors.Is(err, exchange.ErrNone), errors.Is(err, exchange.ErrNothing):
 		delay = retryNone
 	case errors.Is(err, exchange.ErrBusy):
 		delay = retryBusy
@@ -163,6 +168,7 @@ func (j *fileJob) source(ctx context.Context, c *connection) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.running--
 	if c.ctx.Err() != nil {
 		delete(j.after, c) // the connection is over
 		return

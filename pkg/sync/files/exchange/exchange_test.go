@@ -221,6 +221,33 @@ func TestSwarm(t *testing.T) {
 	})
 }
 
+// TestNothingToGive has a source that is fetching itself and gets nowhere.
+func TestNothingToGive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seed := newGiver(t, exchange.ServerConfig{})
+		content := random(8*files.ChunkSize, 1)
+		ref := add(t, seed.store, content)
+		middle := newTaker(t, ref)
+		relay := newGiver(t, exchange.ServerConfig{Store: middle.store})
+		// It has the tree, and no chunk.
+		f, err := seed.store.Open(ref.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := middle.p.SetTop(f.Top()); err != nil {
+			t.Fatal(err)
+		}
+		k := newTaker(t, ref)
+		k.from(t.Context(), "relay", relay.dial(t.Context(), "k"))
+		k.wg.Wait()
+		if err := k.errors["relay"]; !errors.Is(err, exchange.ErrNothing) {
+			t.Errorf("%v", err)
+		}
+		<-relay.ended
+	})
+}
+
 func TestNoneAndBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGiver(t, exchange.ServerConfig{MaxPeerStreams: 1, Rate: 1 << 20})

@@ -27,6 +27,8 @@ const (
 	stallTimeout = time.Minute
 	// pollEvery is how often a source with nothing to give is asked again.
 	pollEvery = 2 * time.Second
+	// idlePolls is how often that is done in a row.
+	idlePolls = 10
 	// pickFrom is among how many chunks the rarest is chosen.
 	pickFrom = 64
 	// maxTwice is how many sources are asked for one chunk at the end.
@@ -37,6 +39,9 @@ const (
 var (
 	// ErrNone means that the source does not have the file, or not for us.
 	ErrNone = errors.New("the device does not have the file, or not for you")
+	// ErrNothing means that the source has had nothing for a while that is
+	// missing here.
+	ErrNothing = errors.New("the device has no part that is missing here")
 	// ErrBusy means that the source gives enough files already.
 	ErrBusy = errors.New("the device gives as many files as it can; try again later")
 	// ErrBadData means that the source sent what does not fit the file. It is

@@ -22,6 +22,7 @@ type source struct {
 	asked  []time.Time
 	chunks int // questions for chunks in expect
 	window int
+	polls  int          // in a row, without anything to ask for
 	paged  map[int]bool // pages that were asked for
 }
 
@@ -34,26 +35,35 @@ func (s *source) run(ctx context.Context) error {
 		if err := s.ask(ctx); err != nil {
 			return err
 		}
+		if s.chunks > 0 {
+			s.polls = 0
+		}
+		var err error
 		if len(s.expect) > 0 {
-			if err := s.receive(ctx); err != nil {
-				return err
-			}
-			continue
+			err = s.receive(ctx)
+		} else {
+			err = s.idle(ctx, change)
 		}
-		poll := time.NewTimer(pollEvery)
-		select {
-		case <-change:
-		case <-poll.C:
-			if err := s.question(ctx, question{kind: askHave}); err != nil {
-				return err
-			}
-		case <-ctx.Done():
-		}
-		poll.Stop()
-		if err := ctx.Err(); err != nil {
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// idle waits until there may be something to ask for, or asks what there is.
+func (s *source) idle(ctx context.Context, change <-chan struct{}) error {
+	poll := time.NewTimer(pollEvery)
+	defer poll.Stop()
+	select {
+	case <-change:
+	case <-poll.C:
+		if s.polls++; s.polls > idlePolls {
+			return ErrNothing
+		}
+		return s.question(ctx, question{kind: askHave})
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 func (s *source) open(ctx context.Context) error {
