@@ -400,3 +400,31 @@ func TestConfigEnv(t *testing.T) {
 		t.Errorf("the defaults as variables are others: %v", err)
 	}
 }
+
+// The environment is read as strictly as the file.
+func TestWrongEnvironment(t *testing.T) {
+	wrong := map[kind][]string{
+		boolean: {"7", "maybe"}, number: {"1.5", "many", "1e3", "0x10"}, duration: {"7", "7 hours", "-1h", "0s"},
+	}
+	for k := range eachKey {
+		for _, value := range wrong[k.kind] {
+			t.Run(k.variable()+"="+value, func(t *testing.T) {
+				t.Setenv(k.variable(), value)
+				if _, err := settingsOf(t); err == nil || !strings.Contains(err.Error(), "setting "+k.name+":") {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+	}
+	for name, want := range map[string]string{
+		"PEERSIGNAL_MAX_SESIONS": `did you mean "PEERSIGNAL_MAX_SESSIONS"?`, "PEERSIGNAL_TLSCERT": `did you mean "PEERSIGNAL_TLS_CERT"?`,
+		"PEERSIGNAL_ICE_SERVERS": "unknown variable",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, "tell-nobody")
+			if _, err := settingsOf(t); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "tell-nobody") {
+				t.Errorf("got %v, want %s", err, want)
+			}
+		})
+	}
+}

@@ -18,7 +18,7 @@ import (
 const (
 	DefaultMaxBytes = 64 << 20
 	DefaultKeep     = 8
-	DefaultQueue    = 4096
+	DefaultQueue    = 16384
 
 	// MinMaxBytes is the least MaxBytes: a file holds some lines.
 	MinMaxBytes = 4 * maxLine
