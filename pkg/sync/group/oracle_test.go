@@ -15,13 +15,21 @@ import (
 type oracle struct {
 	ops    []*entry.Entry
 	at     map[hash]int
+	kind   []string
 	past   []uint64
 	names  []uint64      // covered by name: what the frontier names, with prev-ancestors
 	as     []int         // the grant or rekey; the own position for create
 	grant  []int         // of the author; the own position for create
 	ranks  []rank        // of grants
 	heads  []hash        // of grants and rekeys: the last event of their keys
+	steps  [][]step      // the events of rekeys
 	rekeys map[int][]int // by grant
+	hit    []uint64      // by revocations, should they be valid; a leave's own grant left out
+}
+
+type step struct {
+	prev, is hash
+	class    keys.Class
 }
 
 type rank struct {
@@ -42,7 +50,10 @@ func (r rank) senior(o rank) bool {
 // newOracle takes sound operations in causal order, the create first.
 func newOracle(ops []*entry.Entry) *oracle {
 	n := len(ops)
-	o := &oracle{ops, map[hash]int{}, make([]uint64, n), make([]uint64, n), make([]int, n), make([]int, n), make([]rank, n), make([]hash, n), map[int][]int{}}
+	o := &oracle{
+		ops: ops, at: map[hash]int{}, kind: make([]string, n), past: make([]uint64, n), names: make([]uint64, n), as: make([]int, n), grant: make([]int, n),
+		ranks: make([]rank, n), heads: make([]hash, n), steps: make([][]step, n), rekeys: map[int][]int{}, hit: make([]uint64, n),
+	}
 	for i, e := range ops {
 		o.at[e.Hash] = i
 	}
@@ -55,9 +66,13 @@ func newOracle(ops []*entry.Entry) *oracle {
 			o.as[i] = o.at[e.As]
 			o.grant[i] = o.principal(e.As)
 		}
+		o.kind[i] = e.Op.Kind()
 		o.heads[i] = o.head(i)
-		if e.Op.Kind() == entry.KindRekey {
+		if op, ok := e.Op.(entry.Rekey); ok {
 			o.rekeys[o.grant[i]] = append(o.rekeys[o.grant[i]], i)
+			for _, event := range op.Events {
+				o.steps[i] = append(o.steps[i], step{event.Prev, event.Hash(), event.By})
+			}
 		}
 		if role, ok := o.role(i); ok && i > 0 {
 			o.ranks[i] = rank{1, o.ranks[o.grant[i]].depth + 1, e.Hash[:]}
@@ -68,6 +83,13 @@ func newOracle(ops []*entry.Entry) *oracle {
 		for _, h := range entry.Frontier(e.Op) {
 			for x, ok := o.at[h]; ok; x, ok = o.at[ops[x].Prev] {
 				o.names[i] |= 1 << x
+			}
+		}
+	}
+	for r := range ops {
+		for p := range ops {
+			if _, ok := o.role(p); ok && o.hits(r, p) {
+				o.hit[r] |= 1 << p
 			}
 		}
 	}
@@ -215,22 +237,21 @@ type question struct {
 // covered applies step 2 to 5.
 func (o *oracle) covered(q question, valid uint64) bool {
 	all := q.any || q.candidate || o.stands(q.p, q.head, valid)
-	for r, e := range o.ops {
+	for r := range o.ops {
 		if valid&(1<<r) == 0 {
 			continue
 		}
 		byName := o.names[r]&q.bit != 0 || q.naming[r]
-		switch e.Op.(type) {
-		case entry.Checkpoint, entry.Adopt:
+		switch o.kind[r] {
+		case entry.KindCheckpoint, entry.KindAdopt:
 			if byName && o.ranks[o.grant[r]].senior(o.ranks[q.p]) {
 				return true
 			}
 			continue
 		}
-		_, isLeave := e.Op.(entry.Leave)
-		_, isRekey := e.Op.(entry.Rekey)
+		isLeave, isRekey := o.kind[r] == entry.KindLeave, o.kind[r] == entry.KindRekey
 		own := o.grant[r] == q.p && (isLeave && !q.leave && !q.rekey || isRekey && !q.candidate && o.replaces(r, q.head, valid))
-		if (own || o.hits(r, q.p)) && !byName && o.past[r]&q.bit == 0 {
+		if (own || o.hit[r]&(1<<q.p) != 0) && !byName && o.past[r]&q.bit == 0 {
 			all = false
 		}
 	}
@@ -242,8 +263,8 @@ func (o *oracle) covered(q question, valid uint64) bool {
 func (o *oracle) replaces(r int, key hash, valid uint64) bool {
 	path, _ := o.keyPath(o.grant[r], valid)
 	passed := o.heads[o.as[r]] == key
-	for _, event := range o.ops[r].Op.(entry.Rekey).Events {
-		passed = passed || event.Hash() == key
+	for _, s := range o.steps[r] {
+		passed = passed || s.is == key
 	}
 	return passed && path[key] && key != o.heads[r]
 }
@@ -251,18 +272,12 @@ func (o *oracle) replaces(r int, key hash, valid uint64) bool {
 // keyPath returns the events that stand for a principal, the head of its grant
 // among them, and those that contend.
 func (o *oracle) keyPath(p int, valid uint64) (path map[hash]bool, contending map[hash]bool) {
-	type step struct {
-		prev, is hash
-		class    keys.Class
-	}
 	var all []step
 	for _, i := range o.rekeys[p] {
 		if !o.covered(question{bit: 1 << i, p: p, rekey: true, candidate: true}, valid) {
 			continue
 		}
-		for _, event := range o.ops[i].Op.(entry.Rekey).Events {
-			all = append(all, step{event.Prev, event.Hash(), event.By})
-		}
+		all = append(all, o.steps[i]...)
 	}
 	path, contending = map[hash]bool{}, map[hash]bool{}
 	at := o.heads[p]
@@ -309,73 +324,12 @@ func (o *oracle) leads(i int, valid uint64) bool {
 	if !path[o.heads[o.as[i]]] {
 		return false
 	}
-	for _, event := range o.ops[i].Op.(entry.Rekey).Events {
-		if h := event.Hash(); !path[h] {
-			return contending[h]
+	for _, s := range o.steps[i] {
+		if !path[s.is] {
+			return contending[s.is]
 		}
 	}
 	return true
-}
-
-// unsound returns why an operation with known references, a right chain and a
-// right role is unsound, or "".
-func (o *oracle) unsound(e *entry.Entry) string {
-	with := newOracle(append(slices.Clone(o.ops), e))
-	last := len(o.ops)
-	past, by := with.past[last], with.grant[last]
-	in := func(h hash) bool { i, ok := o.at[h]; return ok && past&(1<<i) != 0 }
-	grant := func(h hash) string {
-		if !in(h) {
-			return "grant not in past"
-		}
-		if !with.ranks[by].senior(with.ranks[with.principal(h)]) {
-			return "not senior"
-		}
-		return ""
-	}
-	switch op := e.Op.(type) {
-	case entry.Accept:
-		if o.ops[o.at[e.As]].Op.Kind() == entry.KindRekey {
-			return "accepts a rekey"
-		}
-	case entry.Remove:
-		return grant(op.Grant)
-	case entry.RoleChange:
-		return grant(op.Grant)
-	case entry.Uninvite:
-		if !in(op.Invite) {
-			return "invitation not in past"
-		}
-	case entry.Add:
-		if op.Claim != nil {
-			return o.claimUnsound(op, past)
-		}
-	}
-	return ""
-}
-
-func (o *oracle) claimUnsound(op entry.Add, past uint64) string {
-	i := o.at[*op.Invite]
-	if past&(1<<i) == 0 {
-		return "invitation not in past"
-	}
-	others := map[hash]bool{}
-	for k, e := range o.ops {
-		add, ok := e.Op.(entry.Add)
-		if !ok || add.Claim == nil || past&(1<<k) == 0 {
-			continue
-		}
-		if add.Claim.Hash() == op.Claim.Hash() {
-			return "used before"
-		}
-		if *add.Invite == *op.Invite {
-			others[add.Claim.Hash()] = true
-		}
-	}
-	if len(others) >= o.ops[i].Op.(entry.Invite).Uses {
-		return "used up"
-	}
-	return ""
 }
 
 // solutions returns all sets that agree with the rules.
