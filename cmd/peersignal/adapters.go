@@ -42,13 +42,16 @@ func (a iceAdapter) ICEServers(ctx context.Context, r signaling.ICERequest) ([]w
 	return servers, res.Expires, nil
 }
 
+// auditReload is the kind of a reload, by whatever way.
+const auditReload = "reload"
+
 // auditKinds are those that signaling and admin write.
 func auditKinds() []string {
 	return []string{
 		string(signaling.AuditRegistered), string(signaling.AuditResumed), string(signaling.AuditRefused),
 		string(signaling.AuditEnded), string(signaling.AuditCredentials), string(signaling.AuditKicked),
 		string(signaling.AuditBlocked), string(signaling.AuditUnblocked), string(signaling.AuditDrain),
-		admin.AuditReload, admin.AuditLogLevel,
+		auditReload, admin.AuditLogLevel,
 	}
 }
 
@@ -64,8 +67,11 @@ func (a auditor) Audit(e signaling.AuditEvent) {
 }
 
 // operated is admin.Config.Audit.
-func (a auditor) operated(kind, detail string) {
-	a.log.Record(audit.Event{Time: time.Now(), Kind: kind, Detail: detail})
+func (a *app) operated(kind, detail string) {
+	if a.audit == nil {
+		return
+	}
+	a.audit.Record(audit.Event{Time: time.Now(), Kind: kind, Detail: detail})
 }
 
 // adminSessions gives internal/admin the sessions and blocks of signaling.

@@ -35,11 +35,9 @@ func (a *app) newAdmin(s *settings) (err error) {
 	if a.blocks, err = admin.NewBlocklist(s.blockFile, sessions); err != nil {
 		return usageError{err}
 	}
-	cfg := admin.Config{Signaling: sessions, Process: a, Blocks: a.blocks, Logger: a.log.With("part", "admin")}
-	if a.audit != nil {
-		cfg.Audit = auditor{a.audit}.operated
-	}
-	a.admin = admin.NewServer(cfg)
+	a.admin = admin.NewServer(admin.Config{
+		Signaling: sessions, Process: a, Blocks: a.blocks, Audit: a.operated, Logger: a.log.With("part", "admin"),
+	})
 	return nil
 }
 

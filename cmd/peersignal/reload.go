@@ -41,9 +41,12 @@ func (a *app) reload() ([]admin.Change, error) {
 	changes, err := a.reloadLocked()
 	if err != nil {
 		a.log.Error("the configuration was not reloaded; nothing has changed", "error", err)
+		a.operated(auditReload, "refused, nothing changed")
 		return nil, err
 	}
+	names := make([]string, 0, len(changes))
 	for _, c := range changes {
+		names = append(names, c.Setting)
 		outcome := "applied"
 		if !c.Applied {
 			outcome = "needs a restart"
@@ -51,6 +54,7 @@ func (a *app) reload() ([]admin.Change, error) {
 		a.log.Info("setting changed", "setting", c.Setting, "outcome", outcome)
 	}
 	a.log.Info("the configuration was reloaded", "changed", len(changes))
+	a.operated(auditReload, "changed: "+strings.Join(names, " "))
 	return changes, nil
 }
 

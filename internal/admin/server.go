@@ -51,17 +51,14 @@ type Config struct {
 	Signaling Signaling
 	Process   Process
 	Blocks    *Blocklist
-	// Audit is told what an operator did that Signaling does not tell of
-	// itself; nil: nobody wants to know. It must not block.
+	// Audit is told what an operator did that Signaling and Process do not tell
+	// of themselves; nil: nobody wants to know. It must not block.
 	Audit  func(kind, detail string)
 	Logger *slog.Logger // nil: discard
 }
 
-// Kinds that Config.Audit is called with.
-const (
-	AuditReload   = "reload"
-	AuditLogLevel = "log-level"
-)
+// AuditLogLevel is a kind that Config.Audit is called with.
+const AuditLogLevel = "log-level"
 
 // Server answers operators.
 type Server struct {
@@ -291,13 +288,11 @@ func (s *Server) drain(r *http.Request) (any, error) {
 func (s *Server) reload(*http.Request) (any, error) {
 	changes, err := s.cfg.Process.Reload()
 	if err != nil {
-		s.cfg.Audit(AuditReload, "refused, nothing changed")
 		return nil, &Error{http.StatusUnprocessableEntity, err.Error()}
 	}
 	if changes == nil {
 		changes = []Change{}
 	}
-	s.cfg.Audit(AuditReload, strconv.Itoa(len(changes))+" settings changed")
 	return Reload{changes}, nil
 }
 

@@ -106,6 +106,7 @@ func TestOperate(t *testing.T) {
 		t.Errorf("SIGTERM: %v", err)
 	}
 	o.run(0, "audit-stopped", "audit", "show", o.path("audit.jsonl"))
+	o.run(0, "changed: allow-origin turn-ttl", "audit", "show", "--kind", "reload", o.path("audit.jsonl"))
 	o.discreet()
 	o.tamper()
 }
