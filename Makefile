@@ -108,6 +108,13 @@ bench-recon: ## reconciliation of two stores of 1,000,000 entries beside negentr
 crash: ## kill -9 at CRASHES (default 200) random moments of writing and of a sync: the store is whole each time and the sync completes
 	PEERSIGNAL_TEST_CRASHES=$(or $(CRASHES),200) $(GO) test -count=1 -v -timeout 60m -run 'TestKill$$|TestCrash$$' ./pkg/sync/sqlite ./pkg/sync
 
+.PHONY: acme-check
+acme-check: bin/pebble ## certificates by ACME, from a real authority that is made for tests
+	PATH="$(CURDIR)/bin:$$PATH" $(GO) test -count=1 -v -run ACME ./cmd/peersignal
+
+bin/pebble:
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1
+
 .PHONY: golden
 golden: ## rewrite golden vectors: only before a first release, never after
 	$(GO) test ./pkg/crypto ./pkg/wire ./pkg/sync/keys ./pkg/sync/entry ./pkg/peer/link -run Golden -update
