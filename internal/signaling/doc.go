@@ -4,12 +4,18 @@
 //
 // # A message's way
 //
-// A connection has two goroutines. The reader caps, rates, decodes and
-// validates a message and asks the hub; the writer is the only one that writes
-// data frames. The hub authorizes under its lock (both sessions hold the tag
-// now, or have the same user key), stamps the sender from the session, and puts
-// the frame in the target's bounded queue. A queue that is full closes that
-// slow connection, and nobody else notices.
+// A connection has one goroutine, which reads (package ws). It caps, rates,
+// scans and validates a message and asks the hub. The hub authorizes under its
+// lock (both sessions hold the tag now, or have the same user key); then the
+// same goroutine stamps the sender from the session and writes the frame to the
+// target's socket, without waiting: what that does not take goes to the target's
+// bounded queue, which a goroutine empties that exists only as long as there is
+// something in it. A queue that is full closes that slow connection, and nobody
+// else notices. Nothing is written under the hub's lock; what is said there is
+// queued.
+//
+// One goroutine, the keeper, looks after all connections: pings, those that are
+// silent, those that do not authenticate.
 //
 // Presence does not queue without bound: when a reader is behind, a tag is only
 // marked, and its whole list is written when the reader has caught up.

@@ -217,7 +217,8 @@
 //	{"type":"result","id":n,"code":"…","message":"…","retryAfter":ms}
 //
 // Every client message that has an id gets exactly one, except a successful
-// ice request, which is answered by ice. Results may overtake one another.
+// ice request, which is answered by ice. Results may overtake one another; a
+// busy server may keep delivered for a moment, to send it with another frame.
 //
 // # ice ([ICERequest], [ICE])
 //
