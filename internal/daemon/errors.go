@@ -9,6 +9,7 @@ import (
 	"github.com/peersignal/peersignal/internal/daemon/api"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer"
+	"github.com/peersignal/peersignal/pkg/peer/link"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/files"
 )
@@ -23,6 +24,8 @@ type meaning struct {
 // meanings is searched in order: the first one that matches counts.
 var meanings = []meaning{
 	{peer.ErrOffline, api.CodeOffline, "Start the daemon with --server URL."},
+	{link.ErrServerDown, api.CodeOffline, "`peerd status` tells why the server is not reached."},
+	{peer.ErrNoDevice, api.CodeNotFound, "Devices are known once they were connected with this one."},
 	{peer.ErrOtherServer, api.CodeOtherServer, "Restart the daemon with the invitation's server: peerd up --server URL."},
 	{peer.ErrAmbiguous, api.CodeAmbiguous, "Use the id; `peerd group ls` shows it."},
 	{peer.ErrImport, api.CodeInvalid, ""},

@@ -97,6 +97,8 @@ func groupEventJSON(ev peer.Event) api.Event {
 	case peer.FileProgress:
 		f := fileJSON(ev.File)
 		return api.Event{Kind: "file-progress", Group: f.Group, Error: f.Error, Have: f.Have, Want: f.Size, Final: f.Complete || f.Error != "", File: f.File}
+	case peer.Notification:
+		return api.Event{Kind: "notification", Device: string(ev.Device), User: string(ev.User), Text: string(ev.Body)}
 	case peer.Alarm:
 		return api.Event{Kind: "alarm", Group: string(ev.Group), Text: ev.Text}
 	}

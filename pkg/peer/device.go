@@ -228,6 +228,7 @@ func (p *Peer) connected(conn *link.Conn) {
 		old.cancel(link.ErrReplaced)
 	}
 	p.hub.publish(DeviceConnected{Device: r.DeviceID, User: r.UserID, Outgoing: conn.Outgoing()})
+	p.goRun(func() { p.remember(r.Cert) })
 	if p.cfg.Auto {
 		p.goRun(func() { _ = p.runSession(p.ctx, c) })
 	}

@@ -176,6 +176,8 @@ func (p *Peer) followLink() {
 			p.hub.publish(PathChanged{Device: r.DeviceID, User: r.UserID, Path: ev.Path, Lost: ev.Lost})
 		case link.Disconnected:
 			p.disconnected(ev)
+		case link.Notification:
+			p.notified(ev)
 		case link.DialFailed:
 			if !ev.Outgoing {
 				p.inboundFailed(ev)

@@ -236,6 +236,28 @@ type Remove struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// Notify is the body of POST /v1/groups/{g}/notify.
+type Notify struct {
+	User string `json:"user"` // id, begin of an id, or name of a member
+	Text string `json:"text"` // at most 4 KiB
+}
+
+// Notification is one that came.
+type Notification struct {
+	ID     string `json:"id"`
+	Device string `json:"device"`
+	User   string `json:"user"`
+	Time   int64  `json:"time"` // unix ms, by the sender's clock
+	Text   string `json:"text"`
+}
+
+// Notified is what became of a notification to one device.
+type Notified struct {
+	Device   string `json:"device"`
+	Delivery string `json:"delivery,omitempty"` // "delivered" or "queued"
+	Error    string `json:"error,omitempty"`
+}
+
 // SetRole is the body of POST /v1/groups/{g}/role.
 type SetRole struct {
 	User string `json:"user"`
