@@ -56,6 +56,8 @@ var rules = []rule{
 		reason: "a link carries opaque frames"},
 	{pkg: "internal/signaling", never: []string{"internal/ice", "internal/turn", "pkg/peer", "pkg/sync", "github.com/nats-io/", "github.com/spf13/", "github.com/pion/"},
 		reason: "the server's parts meet in cmd only, so that each can be replaced"},
+	{pkg: "internal/signaling/ws", never: []string{"internal/", "pkg/", "cmd/", "github.com/"},
+		reason: "framing knows nothing about the messages, and needs no library"},
 	{pkg: "internal/load", never: []string{"internal/signaling", "internal/turn", "internal/ice", "pkg/peer", "pkg/sync", "github.com/spf13/"},
 		reason: "a load is a client of any server, and shares only the protocol with ours"},
 	{pkg: "internal/ice", never: []string{"internal/turn", "internal/signaling", "pkg/", "github.com/spf13/"},
