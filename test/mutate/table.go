@@ -182,6 +182,8 @@ var incremental = []mutation{
 		"if (is == nil) != (was == nil) {", "if false {", groupPkg, "^TestChangedIsComplete$"},
 	{"engine-judges-changed", "the engine judges the data of changed grants", syncPkg + "/batch.go",
 		"if _, known := old.Principal(h); known {", "if false {", syncPkg, "^(TestRemovedMembersDataReachesNewcomers|TestReplicasConverge|TestRemovedMemberStops)$"},
+	{"engine-judges-no-more", "the engine judges the data of changed grants only", syncPkg + "/batch.go",
+		"if _, known := old.Principal(h); known {", "if true {", syncPkg, "^TestOperationTouchesWhatItConcerns$"},
 	{"engine-stores-changed", "the engine stores what an operation made valid or void", syncPkg + "/batch.go",
 		"if stored && is == want {", "if stored {", syncPkg, "^(TestReplicasConverge|TestSessionsUnderChange)$"},
 }
