@@ -133,7 +133,7 @@ func (e *Engine) learnUser(ctx context.Context, raw []byte) (bool, error) {
 
 func (e *Engine) knowsKey(user peercrypto.ID, key peercrypto.PublicKey) bool {
 	for _, g := range e.replicas() {
-		if m, ok := g.view.Load().state.Member(user); ok && m.Genesis.Key == key {
+		if g.view.Load().state.UsesKey(user, key) {
 			return true
 		}
 	}
