@@ -295,7 +295,7 @@ func (c *cluster) deliver(m *busMsg) {
 	h.mu.RUnlock()
 	code := wire.CodeNotAllowed
 	if allowed {
-		code = h.hand(to, s.From, s.Kind, connKey([]byte(s.Conn)), append([]byte(nil), m.frame...), receipt{node: m.From, ref: m.Ref})
+		code = h.hand(to, s.From, s.Kind, connKey([]byte(s.Conn)), append([]byte(nil), m.frame...), nil, receipt{node: m.From, ref: m.Ref})
 	}
 	c.enqueue(m.From, busMsg{Kind: busAck, Ref: m.Ref, Code: code})
 }

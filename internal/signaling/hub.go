@@ -376,8 +376,9 @@ func shares(from, to *member, via peercrypto.Tag) bool {
 // that cannot resume nothing is kept of it.
 func (h *hub) stamp(to, from *member, c *conn, sig *wire.SignalRef) wire.Code {
 	if to.resumable {
-		frame := sig.AppendStamped(make([]byte, 0, sig.StampedSize()), from.device)
-		return h.hand(to, from.device, sig.Kind, connKey(sig.Conn), frame, receipt{from: from, conn: c, id: sig.ID})
+		lent := lend(sig.StampedSize())
+		frame := sig.AppendStamped((*lent)[:0], from.device)
+		return h.hand(to, from.device, sig.Kind, connKey(sig.Conn), frame, lent, receipt{from: from, conn: c, id: sig.ID})
 	}
 	n, err := to.conn.Load().pushStamped(sig, from.device)
 	if err != nil {
@@ -388,8 +389,8 @@ func (h *hub) stamp(to, from *member, c *conn, sig *wire.SignalRef) wire.Code {
 }
 
 // hand gives a stamped frame to a session of this node, see put.
-func (h *hub) hand(to *member, from peercrypto.ID, kind wire.Kind, conn connID, frame []byte, r receipt) wire.Code {
-	code := h.put(to, frame, r)
+func (h *hub) hand(to *member, from peercrypto.ID, kind wire.Kind, conn connID, frame []byte, lent *[]byte, r receipt) wire.Code {
+	code := h.put(to, frame, lent, r)
 	if code != wire.CodeOffline {
 		h.handed(to, from, kind, conn, len(frame))
 	}

@@ -1,6 +1,7 @@
 package signaling
 
 import (
+	"math/bits"
 	"slices"
 	"sync"
 	"time"
@@ -33,7 +34,38 @@ type outbox struct {
 type signalOut struct {
 	seq   uint64 // 0: not in the queue yet
 	frame []byte
+	lent  *[]byte  // the memory of frame, to be given back when it is acknowledged; or nil
 	held  *receipt // whose result waits for the client to come back
+}
+
+// lendings are frames' memory, of 512 bytes to 4 KiB: relaying to clients that
+// can resume would be work for the garbage collector mostly.
+var lendings [4]sync.Pool
+
+// lendingOf is the index of the smallest lending for n bytes.
+func lendingOf(n int) int { return max(bits.Len(uint(max(n, 1)-1))-9, 0) }
+
+// lend gives an empty slice with room for n bytes, and what to give back.
+func lend(n int) *[]byte {
+	i := lendingOf(n)
+	if i < len(lendings) {
+		if b, ok := lendings[i].Get().(*[]byte); ok {
+			return b
+		}
+		n = 512 << i
+	}
+	b := make([]byte, 0, n)
+	return &b
+}
+
+// giveBack ends the use of what was lent.
+func giveBack(b *[]byte) {
+	if b == nil {
+		return
+	}
+	if i := lendingOf(cap(*b)); i < len(lendings) && cap(*b) == 512<<i {
+		lendings[i].Put(b)
+	}
 }
 
 type toldTag struct {
@@ -60,8 +92,9 @@ type receipt struct {
 const codeHeld wire.Code = "held"
 
 // put gives a stamped frame to a session of this node, and what to answer:
-// codeHeld when r will be answered later. The frame must not change any more.
-func (h *hub) put(to *member, frame []byte, r receipt) wire.Code {
+// codeHeld when r will be answered later. The frame must not change any more; if
+// it was lent, lent is given back here or later.
+func (h *hub) put(to *member, frame []byte, lent *[]byte, r receipt) wire.Code {
 	if !to.resumable {
 		if to.conn.Load().push(frame) != nil {
 			return wire.CodeOffline
@@ -83,7 +116,7 @@ func (h *hub) put(to *member, frame []byte, r receipt) wire.Code {
 	case !h.reserve(len(frame)):
 		return b.passLocked(c, frame)
 	}
-	b.signals = append(b.signals, signalOut{frame: frame})
+	b.signals = append(b.signals, signalOut{frame: frame, lent: lent})
 	b.bytes += len(frame)
 	b.pumpLocked(c)
 	if b.next < len(b.signals) && (b.parked || c.ending()) {
@@ -210,6 +243,7 @@ func (b *outbox) forgetLocked(n uint64) (freed int) {
 	i := 0
 	for ; i < b.next && b.signals[i].seq <= n; i++ {
 		freed += len(b.signals[i].frame)
+		giveBack(b.signals[i].lent) // the transport has its own copy, if it needs one
 	}
 	b.bytes -= freed
 	b.next -= i

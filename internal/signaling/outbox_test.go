@@ -102,7 +102,9 @@ func signalName(id uint64) string { return "s" + strconv.FormatUint(id, 10) }
 func (b *boxModel) put() {
 	b.sent++
 	name := signalName(b.sent)
-	switch code := b.server.hub.put(b.m, []byte(name), receipt{from: b.m, conn: b.m.conn.Load(), id: b.sent}); code {
+	lent := lend(len(name))
+	frame := append(*lent, name...)
+	switch code := b.server.hub.put(b.m, frame, lent, receipt{from: b.m, conn: b.m.conn.Load(), id: b.sent}); code {
 	case wire.CodeDelivered:
 		b.want = append(b.want, name)
 	case codeHeld:

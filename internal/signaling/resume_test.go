@@ -27,6 +27,13 @@ func attach(t testing.TB, n *node, d device, prev *client) *client {
 func tryAttach(t testing.TB, n *node, d device, prev *client) (*client, wire.Message) {
 	t.Helper()
 	c := dial(t, n)
+	return c, c.signIn(n, d, prev)
+}
+
+// signIn shows what d is and gives the answer.
+func (c *client) signIn(n *node, d device, prev *client) wire.Message {
+	t := c.t
+	t.Helper()
 	c.device = d
 	a, err := wire.SignAuth(wire.AuthBody{
 		Server: n.name, Nonce: c.hello.Nonce, CNonce: peercrypto.NewNonce(), Time: time.Now().UnixMilli(),
@@ -39,7 +46,7 @@ func tryAttach(t testing.TB, n *node, d device, prev *client) (*client, wire.Mes
 		a.Resume, a.Got = prev.ready.Resume, prev.got
 	}
 	c.send(a)
-	return c, c.next()
+	return c.next()
 }
 
 // snap breaks the connection without a word.
