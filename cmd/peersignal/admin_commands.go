@@ -117,12 +117,11 @@ func (a *adminCLI) kickCmd() *cobra.Command {
 				return usageError{errors.New("say whom: --session, --device, --user or --network")}
 			}
 			var e admin.Ended
-			return a.ask(cmd, "POST", "/v1/kick", k, &e, func() error {
-				if e.Ended == 0 {
-					return errors.New("no session is like that; see peersignal admin sessions")
-				}
-				return a.printf("ended %s\n", plural(e.Ended, "session"))
-			})
+			err := a.ask(cmd, "POST", "/v1/kick", k, &e, func() error { return a.printf("ended %s\n", plural(e.Ended, "session")) })
+			if err == nil && e.Ended == 0 {
+				err = errors.New("no session is like that; see peersignal admin sessions")
+			}
+			return err
 		},
 	}
 	whoFlags(cmd.Flags(), &k.Selector)
@@ -167,12 +166,16 @@ func (a *adminCLI) unblockCmd() *cobra.Command {
 				return err
 			}
 			var u admin.Unblocked
-			return a.ask(cmd, "POST", "/v1/unblock", b, &u, func() error {
-				if !u.Found {
-					return fmt.Errorf("%s is not blocked; see peersignal admin blocked", b.Target())
+			err := a.ask(cmd, "POST", "/v1/unblock", b, &u, func() error {
+				if u.Found {
+					return a.printf("lifted the block of %s\n", b.Target())
 				}
-				return a.printf("lifted the block of %s\n", b.Target())
+				return nil
 			})
+			if err == nil && !u.Found {
+				err = fmt.Errorf("%s is not blocked; see peersignal admin blocked", b.Target())
+			}
+			return err
 		},
 	}
 	targetFlags(cmd.Flags(), &b)

@@ -101,6 +101,7 @@ func TestAdmin(t *testing.T) {
 	o.failAdmin(2, "neither connected nor parked", "sessions", "--state", "x")
 	o.failAdmin(2, "say whom", "kick")
 	o.failAdmin(1, "no session is like that", "kick", "--device", "nobody")
+	o.failAdmin(1, "no session is like that", "kick", "--device", "nobody", "--json")
 
 	o.mustAdmin("ended 1 session\n", "kick", "--device", device, "--message", "please update")
 	if got := a.closed(); !strings.Contains(got, "4010") {
