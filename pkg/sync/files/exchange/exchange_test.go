@@ -33,7 +33,7 @@ func TestOneSource(t *testing.T) {
 
 // TestTwoPages crosses a page of the tree.
 func TestTwoPages(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		t.Skip("256 MiB")
 	}
 	g := newGiver(t, exchange.ServerConfig{})
