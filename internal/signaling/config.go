@@ -141,6 +141,8 @@ const (
 	// travel with the next frame, or wait 200 ms, when hundreds of sessions send.
 	lateResults = 25 * time.Millisecond
 
+	earlyFrames = 64 // most control frames and fragments before auth
+
 	connBytes = 10 << 10 // what a connection counts as on the memory budget
 )
 

@@ -125,14 +125,15 @@ func TestMemoryBudget(t *testing.T) {
 	})
 }
 
-// TestPingFlood counts control frames as messages.
+// TestPingFlood counts control frames, of sessions and before.
 func TestPingFlood(t *testing.T) {
 	n := start(t, signaling.Config{Limits: signaling.Limits{MessagesPer10s: 30}})
-	c := connect(t, n, newDevice(t))
-	ctx := deadline(t)
-	go func() {
-		for c.ws.Ping(ctx) == nil {
-		}
-	}()
-	c.wantClose(wire.CloseRate)
+	for _, c := range []*client{connect(t, n, newDevice(t)), dial(t, n)} {
+		ctx := deadline(t)
+		go func() {
+			for c.ws.Ping(ctx) == nil {
+			}
+		}()
+		c.wantClose(wire.CloseRate)
+	}
 }

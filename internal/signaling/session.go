@@ -84,7 +84,8 @@ func (c *conn) Message(text []byte) bool {
 func (c *conn) Frame() bool {
 	c.alive()
 	if c.member.Load() == nil {
-		return true
+		c.early++
+		return c.early < earlyFrames || c.stop(closing{code: wire.CloseRate, reason: wire.CloseRate.String()})
 	}
 	if _, _, exhausted := c.in.take(c.server.cfg.Now()); exhausted {
 		return c.stop(closing{code: wire.CloseRate, reason: wire.CloseRate.String()})
