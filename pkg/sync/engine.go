@@ -166,6 +166,8 @@ func (e *Engine) mayWrite(v *view, needs entry.Role) error {
 		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrNotMember)
 	case v.state.Deleted():
 		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrDeleted)
+	case len(m.Principals) == 0 && needs != entry.Read:
+		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrKeyFrozen)
 	case !m.Role.AtLeast(needs) && needs == entry.Admin:
 		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrNotAdmin)
 	case !m.Role.AtLeast(needs):

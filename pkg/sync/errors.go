@@ -16,6 +16,8 @@ var (
 	ErrNotOwner = errors.New("only the owner of the group can do this")
 	// ErrOwner is returned when the owner would be removed or would leave.
 	ErrOwner = errors.New("the owner can't be removed from the group; delete the group instead")
+	// ErrKeyFrozen is returned while two keys contend for a membership: somebody else has the old key.
+	ErrKeyFrozen = errors.New("two keys claim this membership: it needs a new key by the recovery words, or to be removed and added again")
 	// ErrDeleted is returned for writes to a group that was deleted.
 	ErrDeleted = errors.New("the group was deleted by its owner")
 	// ErrClock is returned when what must be newer lies more than a minute ahead of this device's clock.

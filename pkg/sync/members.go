@@ -108,6 +108,8 @@ func (e *Engine) SetRole(ctx context.Context, id, user peercrypto.ID, role entry
 			return ErrNotFound
 		case user == b.state.Owner():
 			return ErrOwner
+		case len(m.Principals) == 0:
+			return ErrKeyFrozen
 		case m.Role == role:
 			return errAborted
 		}

@@ -1,6 +1,7 @@
 package sync_test
 
 import (
+	"encoding/json"
 	"testing"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -71,4 +72,25 @@ func TestUnknownKeyWaits(t *testing.T) {
 	if a.export(g) != b.export(g) {
 		t.Error("replicas differ")
 	}
+}
+
+// TestContendingKeys delivers two rekeys by the old key: the member stays, and can't write.
+func TestContendingKeys(t *testing.T) {
+	a, b, g := pair(t)
+	for range 2 {
+		id, _, err := peercrypto.NewIdentity(a.clock.Now())
+		must(t, err)
+		r := rekeyOf(t, b, g, id.User)
+		a.ingest(b, g, r)
+		b.ingest(a, g, r)
+	}
+	_, err := b.Put(t.Context(), g, json.RawMessage(`{"type":"Note"}`))
+	wantErr(t, err, groupsync.ErrKeyFrozen)
+	wantErr(t, a.SetRole(t.Context(), g, b.UserID(), entry.Read), groupsync.ErrKeyFrozen)
+	a.put(g, `{"type":"Note"}`)
+	syncPair(t, a, b, g).end()
+	if a.export(g) != b.export(g) {
+		t.Error("a frozen member does not read")
+	}
+	must(t, a.Remove(t.Context(), g, b.UserID(), "settled"))
 }
