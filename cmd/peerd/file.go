@@ -251,7 +251,7 @@ func (a *app) fileStatusCmd() *cobra.Command {
 				if local.Quota > 0 {
 					limit = " of " + bytesText(local.Quota)
 				}
-				a.printf("%d files, %s%s\n", len(local.Files), bytesText(local.Used), limit)
+				a.printf("files: %d, %s%s\n", len(local.Files), bytesText(local.Used), limit)
 			})
 		},
 	}

@@ -287,12 +287,46 @@ func (s *Server) forgetRef(w http.ResponseWriter, r *http.Request) error {
 	return s.done(w, s.cfg.Peer.ForgetFile(r.Context(), f.ID))
 }
 
-func (s *Server) localFiles(w http.ResponseWriter, _ *http.Request) error {
+// localFiles lists what is on this device, with what a group says about it.
+func (s *Server) localFiles(w http.ResponseWriter, r *http.Request) error {
 	list, used, quota, err := s.cfg.Peer.LocalFiles()
 	if err != nil {
 		return err
 	}
+	known, err := s.knownFiles(r)
+	if err != nil {
+		return err
+	}
+	for i, f := range list {
+		if info, ok := known[f.Ref]; ok {
+			list[i] = info
+		}
+	}
 	return answer(w, api.LocalFiles{Used: used, Quota: quota, Files: filesJSON(list)})
+}
+
+// knownFiles returns the files that groups name; of several groups the first.
+func (s *Server) knownFiles(r *http.Request) (map[files.Ref]peer.FileInfo, error) {
+	groups, err := s.cfg.Peer.Groups(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	known := map[files.Ref]peer.FileInfo{}
+	for _, g := range groups {
+		if !g.Joined && !g.Left {
+			continue
+		}
+		list, err := s.cfg.Peer.Files(r.Context(), g.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range list {
+			if _, ok := known[f.Ref]; !ok {
+				known[f.Ref] = f
+			}
+		}
+	}
+	return known, nil
 }
 
 func (s *Server) shareFile(w http.ResponseWriter, r *http.Request, g groupsync.GroupInfo) error {

@@ -139,7 +139,7 @@ func TestFileStates(t *testing.T) {
 	w.do("POST", "/groups/garden/files/a/pin", api.PinFile{Pinned: true}, nil)
 	var local api.LocalFiles
 	w.do("GET", "/files", nil, &local)
-	if len(local.Files) != 1 || local.Used != 5 || local.Quota != 1<<20 || !local.Files[0].Pinned {
+	if len(local.Files) != 1 || local.Used != 5 || local.Quota != 1<<20 || !local.Files[0].Pinned || local.Files[0].Name != "a" {
 		t.Errorf("%+v", local)
 	}
 	w.do("DELETE", "/groups/garden/files/a", nil, nil)
