@@ -102,7 +102,6 @@ func (s *Server) open(c *conn, auth *wire.Auth) *wire.Refused {
 	}
 	m := s.newMember(c, auth)
 	if r := s.hub.add(m, s.readyFor(m, c), auth.Resume); r != nil {
-		c.member.Store(nil)
 		s.gate.unready(c.addrKey)
 		s.unbind(m, wire.CloseRefused.String())
 		return r
@@ -144,7 +143,6 @@ func (s *Server) newMember(c *conn, auth *wire.Auth) *member {
 		m.token, m.expires = peercrypto.NewNonce(), time.UnixMilli(auth.Cert.Expires)
 	}
 	m.conn.Store(c)
-	c.member.Store(m) // before the client can know that it is ready
 	return m
 }
 

@@ -135,9 +135,11 @@ func (h *hub) add(m *member, ready *wire.Ready, token string) *wire.Refused {
 			return &wire.Refused{Code: wire.CodeServerFull, Message: "the server cannot start a session"}
 		}
 	}
-	if err := m.conn.Load().push(frame); err != nil {
+	c := m.conn.Load()
+	if err := c.push(frame); err != nil {
 		return drainingRefusal() // the connection ends anyway
 	}
+	c.member.Store(m) // now others may have something to say over it
 	if old != nil {
 		m.started = max(m.started, old.started+1)
 		h.replaceLocked(old)

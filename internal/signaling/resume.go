@@ -163,8 +163,8 @@ func (h *hub) switchTo(m *member, c *conn, got uint64, ready []byte) (lost []pee
 	b := &m.box
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c.member.Store(m) // before the client can know that it is ready
 	_ = c.push(ready) // a connection that has ended already is parked again
+	c.member.Store(m)
 	m.conn.Store(c)
 	b.parked = false
 	lost, all, freed := b.rewindLocked(got)
