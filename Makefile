@@ -100,6 +100,10 @@ bench-signaling: build ## the server beside bare ones (gws, coder, Node), under 
 bench-files: ## a file of 1 GiB between two peers beside a bare data channel; SHORT=1: 256 MiB
 	$(GO) run ./test/bench/files $(if $(SHORT),-size 268435456 -rounds 2)
 
+.PHONY: bench-sync
+bench-sync: ## a cold sync of 100,000 signed changes between two processes beside bare signature checks, edits, start; FULL=1: of 1,000,000; SHORT=1: of 20,000
+	$(GO) run ./test/bench/sync $(if $(FULL),-n 1000000,$(if $(SHORT),-n 20000,-rounds 3)) $(if $(PROFILE),-profile $(PROFILE))
+
 .PHONY: bench-recon
 bench-recon: ## reconciliation of two stores of 1,000,000 entries beside negentropy, 5 minutes and 2 GB of disk; SHORT=1: of 100,000
 	cd test/bench/recon && $(GO) run . $(if $(SHORT),-n 100000)
