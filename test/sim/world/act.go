@@ -64,7 +64,7 @@ func (w *World) describe(a Action) string {
 	text += fmt.Sprintf(" group %d", int(a.X)%len(w.groups))
 	switch a.Kind {
 	case Add, SetRole:
-		text += fmt.Sprintf(" user %d %s", int(a.Y)%len(w.users), roles[a.Z%4])
+		text += fmt.Sprintf(" user %d %s", int(a.Y)%len(w.users), w.role(a))
 	case Remove:
 		text += fmt.Sprintf(" user %d", int(a.Y)%len(w.users))
 	}
@@ -189,13 +189,21 @@ func (w *World) partition(d *device, a Action) error {
 
 var roles = []entry.Role{entry.Write, entry.Admin, entry.Write, entry.Read}
 
+// role is the one that an action gives.
+func (w *World) role(a Action) entry.Role {
+	if w.plan.Quarrel && a.Z%8 > 1 {
+		return entry.Admin
+	}
+	return roles[a.Z%4]
+}
+
 // inGroup plays an action about a group.
 func (w *World) inGroup(d *device, g peercrypto.ID, a Action) error {
 	ctx, e := w.ctx, d.engine
 	other := w.users[int(a.Y)%len(w.users)]
 	switch a.Kind {
 	case Invite:
-		inv, err := e.Invite(ctx, g, groupsync.InviteOptions{Role: roles[a.Z%4], Uses: int(1 + a.Y%6), Servers: []string{"wss://sim.example"}})
+		inv, err := e.Invite(ctx, g, groupsync.InviteOptions{Role: w.role(a), Uses: int(1 + a.Y%6), Servers: []string{"wss://sim.example"}})
 		if err == nil {
 			w.links = append(w.links, inv)
 		}
@@ -203,7 +211,7 @@ func (w *World) inGroup(d *device, g peercrypto.ID, a Action) error {
 	case Join:
 		return w.join(d, a)
 	case Add:
-		return e.AddMember(ctx, g, other.genesis, roles[a.Z%4])
+		return e.AddMember(ctx, g, other.genesis, w.role(a))
 	case Accept:
 		err := e.Accept(ctx, g)
 		if happened(err) {
@@ -216,10 +224,11 @@ func (w *World) inGroup(d *device, g peercrypto.ID, a Action) error {
 	case Remove:
 		return e.Remove(ctx, g, other.id, "a reason")
 	case SetRole:
-		return e.SetRole(ctx, g, other.id, roles[a.Z%4])
+		return e.SetRole(ctx, g, other.id, w.role(a))
 	case Leave:
 		err := e.Leave(ctx, g)
 		d.left[g] = d.left[g] || happened(err)
+		d.user.ended[g] = d.user.ended[g] || happened(err)
 		return err
 	case Rename:
 		return e.Rename(ctx, g, fmt.Sprintf("name %d", a.Z%1000))
@@ -258,7 +267,7 @@ func (w *World) join(d *device, a Action) error {
 func (d *device) purge(g peercrypto.ID) error {
 	err := d.engine.Purge(d.w.ctx, g)
 	if happened(err) {
-		d.purged[g] = true
+		d.purged[g], d.user.ended[g] = true, true
 		for _, a := range d.acks {
 			a.excused = a.excused || a.group == g
 		}

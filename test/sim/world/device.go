@@ -22,6 +22,7 @@ type user struct {
 	genesis peercrypto.UserGenesis
 	devices []*device
 	wanted  map[peercrypto.ID]bool // groups that the user created, joined or accepted somewhere
+	ended   map[peercrypto.ID]bool // groups that the user left or purged somewhere, once
 }
 
 // A device is an engine with its disk, or without one while it is down.
@@ -73,7 +74,8 @@ func (w *World) populate() error {
 		}
 		counts[u]++
 		if u == len(w.users) {
-			w.users = append(w.users, &user{number: u, id: ident.UserID(), genesis: ident.Genesis, wanted: map[peercrypto.ID]bool{}})
+			w.users = append(w.users, &user{number: u, id: ident.UserID(), genesis: ident.Genesis,
+				wanted: map[peercrypto.ID]bool{}, ended: map[peercrypto.ID]bool{}})
 		}
 		d := &device{
 			w: w, number: i, user: w.users[u], ident: ident, evil: i == w.plan.Evil,

@@ -226,7 +226,9 @@ func (w *World) judgeGroup(i int, g peercrypto.ID) {
 			w.stats.Strangers += len(circle)
 		}
 		w.judgeCircle(i, g, circle)
-		w.checkDevices(i, g, circle[0].info.Members, list)
+		if !circle[0].info.GroupDeleted { // nobody is let in any more
+			w.checkDevices(i, g, circle[0].info.Members, list)
+		}
 	}
 }
 
@@ -320,7 +322,8 @@ func (w *World) checkConsent(i int, g peercrypto.ID) {
 }
 
 // checkDevices: who is a member sees the group on each of their devices, except where it was purged or left. A device that knows of a removal
-// which the others hold for void, because who removed was removed, is counted: nobody meets it any more to tell it (docs/simulation.md, "Left out").
+// which the others hold for void, because who removed was removed, is counted, and so is one that knows of a leave which never got further, because it was
+// purged where it was written: nobody meets them any more (docs/simulation.md, "Left out").
 func (w *World) checkDevices(i int, g peercrypto.ID, members []groupsync.MemberInfo, list []holding) {
 	if w.restored {
 		return // a leave or removal may be forgotten by those who still count somebody
@@ -331,7 +334,7 @@ func (w *World) checkDevices(i int, g peercrypto.ID, members []groupsync.MemberI
 			if d.user.id != m.UserID || d.engine == nil || d.purged[g] || d.left[g] || has {
 				continue
 			}
-			if info, err := d.engine.Group(w.ctx, g); err == nil && info.Removed != nil {
+			if info, err := d.engine.Group(w.ctx, g); err == nil && info.Left && (info.Removed != nil || d.user.ended[g]) {
 				w.stats.Stranded++
 			} else {
 				w.fail("group %d: device %d is a member's and does not sync it\n%s", i, d.number, w.disagreement())

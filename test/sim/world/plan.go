@@ -60,6 +60,13 @@ var weights = [kinds]int{
 	Partition: 8, Heal: 8, Attack: 40,
 }
 
+// quarrelsome are the weights where most are admins.
+var quarrelsome = [kinds]int{
+	Create: 1, Invite: 8, Join: 20, Add: 10, Accept: 12, Put: 12, PutMany: 2, Edit: 25, DeleteDoc: 4, Remove: 25, SetRole: 22, Leave: 4,
+	Rename: 22, Uninvite: 3, DeleteGroup: 1, Purge: 2, SetName: 1, Stop: 5, Crash: 6, Full: 3, Backup: 2, Restore: 1, Clock: 4,
+	Partition: 18, Heal: 12, Attack: 40,
+}
+
 // An Action is one thing that happens on a device. X, Y and Z choose among what there is when it happens.
 type Action struct {
 	At      time.Duration
@@ -78,6 +85,7 @@ type Plan struct {
 	Devices []int         // user of each device
 	Evil    int           // device of a malicious member, -1 if there is none
 	SQLite  bool          // stores are SQLite files, not memory
+	Quarrel bool          // most are admins, and use it on each other
 	Span    time.Duration // when actions end and everything is made whole
 	Actions []Action
 }
@@ -109,6 +117,7 @@ func NewPlan(seed uint64) Plan {
 		p.Evil = slices.Index(p.Devices, users-1)
 		p.Devices = p.Devices[:p.Evil+1]
 	}
+	p.Quarrel = users > 2 && rng.IntN(4) == 0
 	p.begin(rng)
 	n := 10 + rng.IntN(60)
 	for range n {
@@ -164,6 +173,9 @@ func (p *Plan) draw(rng *rand.Rand) Action {
 func weightOf(p *Plan, k Kind) int {
 	if k == Attack && p.Evil < 0 {
 		return 0
+	}
+	if p.Quarrel {
+		return quarrelsome[k]
 	}
 	return weights[k]
 }
