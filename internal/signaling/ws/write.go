@@ -161,12 +161,11 @@ func (c *Conn) queueBelowLocked(message []byte, most int) bool {
 func (c *Conn) SendBelow(message []byte, most int) bool {
 	c.mu.Lock()
 	if len(message) > batchBytes/2 || c.end != nil || c.dead || !c.idleLocked() {
-		full := c.queued+len(message) > most
-		c.mu.Unlock()
-		if !full { // else QueueBelow refuses
+		defer c.mu.Unlock()
+		if c.queued+len(message) <= most { // else it is refused
 			message = append([]byte(nil), message...)
 		}
-		return c.QueueBelow(message, most)
+		return c.queueBelowLocked(message, most)
 	}
 	b := batches.Get().(*[batchBytes]byte)
 	err := c.unlockAfterWrite(appendFrame(b[:0], opText, message))
