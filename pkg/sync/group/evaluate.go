@@ -185,7 +185,7 @@ func (v *evaluation) decide(p *principal, valid []bool) {
 	}
 	cover := v.newCover(p)
 	for _, r := range p.hits {
-		cover.add(r, func(*node) bool { return true })
+		cover.add(r)
 	}
 	if len(p.rekeys) > 0 {
 		p.line = p.findLine(slices.DeleteFunc(slices.Clone(p.rekeys), func(r *node) bool { return !cover.holds(r.place) }), cover)
@@ -204,7 +204,7 @@ func (v *evaluation) decide(p *principal, valid []bool) {
 		}
 	}
 	for _, o := range leaves {
-		cover.add(o, func(*node) bool { return true })
+		cover.add(o)
 	}
 	p.hits = append(p.hits, leaves...)
 	for i, o := range p.operations {
@@ -273,21 +273,38 @@ func (c *cover) saved(i int) bool { return c.rescued != nil && c.rescued[i] }
 
 func (c *cover) holds(i int) bool { return c.missing[i] == 0 || c.saved(i) }
 
-// add counts what a revocation does not cover of the operations that it concerns.
-func (c *cover) add(r *node, concerns func(*node) bool) {
+// add counts what a revocation does not cover.
+func (c *cover) add(r *node) {
+	covers := c.covers(r)
+	low := c.log.past(r).low
+	first, _ := slices.BinarySearchFunc(c.p.operations, low, func(n *node, low int) int { return n.index - low })
+	for _, n := range c.p.operations[first:] {
+		if !covers(n) {
+			c.missing[n.place]++
+		}
+	}
+}
+
+// addSome is add for some of the operations.
+func (c *cover) addSome(r *node, some []*node) {
+	covers := c.covers(r)
+	for _, n := range some {
+		if !covers(n) {
+			c.missing[n.place]++
+		}
+	}
+}
+
+// covers returns what tells whether a revocation or rekey covers an operation.
+func (c *cover) covers(r *node) func(n *node) bool {
 	past := c.log.past(r)
-	named := make([]bool, len(c.p.operations))
+	named := map[*node]bool{}
 	for _, h := range entry.Frontier(r.entry.Op) {
-		for n := c.log.byHash[h]; n != nil && n.place >= 0 && n.author == c.p && !named[n.place]; n = n.prev {
-			named[n.place] = true
+		for n := c.log.byHash[h]; n != nil && n.place >= 0 && n.author == c.p && !named[n]; n = n.prev {
+			named[n] = true
 		}
 	}
-	first, _ := slices.BinarySearchFunc(c.p.operations, past.low, func(n *node, low int) int { return n.index - low })
-	for i, n := range c.p.operations[first:] {
-		if !named[first+i] && !past.has(n.index) && concerns(n) {
-			c.missing[first+i]++
-		}
-	}
+	return func(n *node) bool { return past.has(n.index) || named[n] }
 }
 
 // coversByName tells the operations whose frontier covers entries.

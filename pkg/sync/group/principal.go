@@ -189,10 +189,19 @@ func (p *principal) findLine(candidates []*node, cover *cover) line {
 	}
 	// Later keys first: who holds one covers what was written under those before.
 	slices.SortStableFunc(leading, func(a, b replacement) int { return b.to - a.to })
+	signed := make([][]*node, len(l.at)) // by the keys that stand
+	for _, n := range p.operations {
+		if at, ok := l.at[n.signedBy()]; ok {
+			signed[at] = append(signed[at], n)
+		}
+	}
 	for _, r := range leading {
-		if cover.holds(r.rekey.place) {
-			l.standing = append(l.standing, r)
-			cover.add(r.rekey, func(n *node) bool { return l.replaces(r, n.signedBy()) })
+		if !cover.holds(r.rekey.place) {
+			continue
+		}
+		l.standing = append(l.standing, r)
+		for _, some := range signed[r.from:r.to] {
+			cover.addSome(r.rekey, some)
 		}
 	}
 	return l
