@@ -67,7 +67,7 @@ func (s *naive) flip(ref groupsync.Ref) (in bool) {
 // compare asks for some ranges.
 func (s naive) compare(t *testing.T, r groupsync.Reader, rng *rand.Rand) {
 	t.Helper()
-	for range 10 {
+	for range 5 {
 		lo, hi := groupsync.Ref{Modified: rng.Int64N(5_000)}, groupsync.Ref{Modified: rng.Int64N(5_000)}
 		if len(s) > 0 && rng.IntN(2) == 0 {
 			lo = s[rng.IntN(len(s))]
