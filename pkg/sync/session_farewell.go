@@ -176,7 +176,8 @@ func (s *Session) confirmed(id peercrypto.ID, f *farewell) {
 	if err != nil || f.waiting > 0 || !f.listed || s.peer.UserID == s.e.userID {
 		return
 	}
-	left := g.view.Load().rec.Left
+	v := g.view.Load()
+	left := v.rec.Left
 	if left {
 		s.slowly(func(ctx context.Context) {
 			if err := s.e.leaveTold(ctx, id); err != nil {
@@ -184,9 +185,10 @@ func (s *Session) confirmed(id peercrypto.ID, f *farewell) {
 			}
 		})
 	}
+	_, member := v.state.Member(s.peer.UserID)
 	j := s.e.pendingJoins()[id]
 	switch {
-	case j != nil && s.loop.knocked[id]:
+	case j != nil && s.loop.knocked[id] && member: // who is none must show that it knows the invitation
 		s.tell(rawFrame{id, j.claim}.encode(frameJoin))
 	case j == nil && left:
 		s.setAsking(id, true)
