@@ -136,7 +136,8 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, key netip.Addr,
 	}
 	c.pending = s.pendings.enter(s.live.Load().limits.Pending, c.from, c.evict)
 	if c.pending == nil {
-		unavailable(w, http.StatusServiceUnavailable, "too many connections at once")
+		w.Header().Set("Retry-After", "1") // by then others have had their time
+		http.Error(w, "too many connections at once", http.StatusServiceUnavailable)
 		return resultPending
 	}
 	if local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {

@@ -9,7 +9,10 @@ import (
 
 // evictAfter is how long a connection that is not authenticated is safe from
 // one that is not from a more modest address.
-const evictAfter = time.Second
+const evictAfter = 500 * time.Millisecond
+
+// evictTries is how many addresses with equally many connections are looked at.
+const evictTries = 8
 
 // pendings are the WebSockets of clients that are not authenticated yet. When
 // there are too many, the address with the most of
@@ -122,32 +125,32 @@ func (ps *pendings) leaveLocked(p *pending) {
 
 // evictLocked makes room for a newcomer, or says that it has to wait.
 func (ps *pendings) evictLocked(newcomer netip.Addr) bool {
-	most := len(ps.levels) - 1
-	for most > 0 && ps.levels[most].Len() == 0 {
-		most--
-	}
-	ps.levels = ps.levels[:most+1]
-	if most <= 0 {
-		return false
-	}
 	own := 1
 	if c := ps.byAddr[newcomer]; c != nil {
 		own += c.members.Len()
 	}
-	c := ps.levels[most].Front().Value.(*crowd)
-	for e := c.members.Front(); e != nil; e = e.Next() {
-		p := e.Value.(*pending)
-		if p.busy {
-			continue
+	for most := len(ps.levels) - 1; most > 0; most-- {
+		e := ps.levels[most].Front()
+		for tries := 0; e != nil && tries < evictTries; tries, e = tries+1, e.Next() {
+			p := e.Value.(*crowd).oldest()
+			if p != nil && (most > own || ps.now().Sub(p.since) >= evictAfter) {
+				ps.leaveLocked(p)
+				p.close()
+				return true
+			}
 		}
-		if most <= own && ps.now().Sub(p.since) < evictAfter {
-			return false
-		}
-		ps.leaveLocked(p)
-		p.close()
-		return true
 	}
 	return false
+}
+
+// oldest is the oldest that can be ended, or nil.
+func (c *crowd) oldest() *pending {
+	for e := c.members.Front(); e != nil; e = e.Next() {
+		if p := e.Value.(*pending); !p.busy {
+			return p
+		}
+	}
+	return nil
 }
 
 // setBusy keeps a connection from being evicted, e.g. while what it said is
