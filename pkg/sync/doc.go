@@ -20,7 +20,7 @@
 //
 // Control lane:
 //
-//	0x01 HELLO    version, features, 16 bytes of salt. First frame of both; version is 1, unknown features are ignored.
+//	0x01 HELLO    version, features, 16 bytes of salt. First frame of both; version is 1. Feature 1: PACKED is understood; unknown ones are ignored.
 //	0x02 GROUPS   n, n × (group id, flags, operations: count and fingerprint, data: count and fingerprint)
 //	0x03 RECON    group id, kind, round, ranges (package recon)
 //	0x04 ACK      how many bytes of the bulk lane's ENTRIES and LOG frames were processed so far, durably
@@ -41,6 +41,7 @@
 //	0x11 LOG      group id, flags, n, n × operation: the whole log in several frames
 //	0x12 MARK     group id, kind, round, number of RECON frames that the sender sent in it
 //	0x13 MARKED   group id, kind, round, count, fingerprint
+//	0x14 PACKED   length of an ENTRIES or LOG frame of at least 1 KiB, that frame as zstd (RFC 8878)
 //
 // The session's salt is SHA-256 of both salts, the lower device id's first. A fingerprint is the first 16 bytes of
 // SHA-256(salt, count as 8 bytes big-endian, sum). So nobody who writes entries can know the values that two honest
@@ -68,7 +69,7 @@
 // memory. What an entry refers to and what is missing is asked for with WANT once. A group that changed since it was
 // equal is compared again after a minute, should anything have been lost.
 //
-// At most 2 MiB of ENTRIES and LOG frames are on the way without ACK, each counted with at least 1 KiB; sending more
+// At most 2 MiB of ENTRIES and LOG frames are on the way without ACK, each counted unpacked and with at least 1 KiB; sending more
 // closes the session. MARK and MARKED are free. Frames for a group that is not shared (any more) are dropped without an
 // answer.
 //

@@ -124,7 +124,11 @@ func restore(t testing.TB, from, to *node, g peercrypto.ID) {
 				return err
 			}
 			for _, rec := range recs {
-				if err := tx.PutRecord(rec); err != nil {
+				full, _, err := r.Record(rec.Hash)
+				if err == nil {
+					err = tx.PutRecord(full)
+				}
+				if err != nil {
 					return err
 				}
 			}

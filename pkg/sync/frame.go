@@ -34,6 +34,7 @@ const (
 	frameLog     frameType = 0x11
 	frameMark    frameType = 0x12
 	frameMarked  frameType = 0x13
+	framePacked  frameType = 0x14
 
 	optional frameType = 0x80
 )
@@ -339,12 +340,8 @@ type entriesFrame struct {
 	raws  [][]byte
 }
 
-func (f entriesFrame) encode(t frameType) []byte {
-	size := 32 + len(f.group)
-	for _, r := range f.raws {
-		size += len(r) + 4
-	}
-	b := appendBytes(append(make([]byte, 0, size), byte(t)), f.group)
+func (f entriesFrame) appendTo(b []byte, t frameType) []byte {
+	b = appendBytes(append(b, byte(t)), f.group)
 	if t == frameLog {
 		b = binary.AppendUvarint(b, f.flags)
 	}

@@ -34,8 +34,8 @@ func frames() map[Lane][][]byte {
 			encodeKnocks(frameKnock, []knock{{1}, {2}}), encodeKnocks(frameOpen, nil),
 		},
 		Bulk: {
-			entriesFrame{id, 0, [][]byte{[]byte("one"), []byte("two")}}.encode(frameEntries),
-			entriesFrame{id, flagFirst | flagLast, [][]byte{[]byte("one")}}.encode(frameLog),
+			entriesFrame{id, 0, [][]byte{[]byte("one"), []byte("two")}}.appendTo(nil, frameEntries),
+			entriesFrame{id, flagFirst | flagLast, [][]byte{[]byte("one")}}.appendTo(nil, frameLog),
 			markFrame{scope, 7, 3, digest{}}.encode(frameMark),
 			markFrame{scope, 7, 0, d}.encode(frameMarked),
 		},
@@ -66,7 +66,7 @@ func encodeAgain(t testing.TB, kind frameType, body any) []byte {
 	case []knock:
 		return encodeKnocks(kind, f)
 	case entriesFrame:
-		return f.encode(kind)
+		return f.appendTo(nil, kind)
 	case markFrame:
 		return f.encode(kind)
 	}
@@ -127,8 +127,8 @@ func TestFrameBytes(t *testing.T) {
 		encodeNames([]peercrypto.ID{id}),
 		encodeUsers([][]byte{{1}}),
 		encodeKnocks(frameKnock, []knock{{1}}),
-		entriesFrame{id, 0, [][]byte{{1}}}.encode(frameEntries),
-		entriesFrame{id, 3, [][]byte{{1}}}.encode(frameLog),
+		entriesFrame{id, 0, [][]byte{{1}}}.appendTo(nil, frameEntries),
+		entriesFrame{id, 3, [][]byte{{1}}}.appendTo(nil, frameLog),
 		markFrame{scope, 1, 2, digest{}}.encode(frameMark),
 		markFrame{scope, 1, 0, d}.encode(frameMarked),
 	} {

@@ -53,6 +53,9 @@ type Session struct {
 	jobs     jobQueue
 	fail     context.CancelCauseFunc
 
+	packs         atomic.Bool // the other side understands PACKED frames; set by loop
+	plain, packed []byte      // owned by the bulk writer
+
 	counters struct{ framesIn, framesOut, bytesIn, bytesOut, entriesIn, entriesOut atomic.Int64 }
 
 	mu     sync.Mutex
@@ -190,7 +193,14 @@ func (s *Session) read(ctx context.Context) error {
 		}
 		s.counters.framesIn.Add(1)
 		s.counters.bytesIn.Add(int64(len(raw)))
-		t, body, err := decodeFrame(lane, raw)
+		if lane == Bulk {
+			raw, err = unpack(raw)
+		}
+		var t frameType
+		var body any
+		if err == nil {
+			t, body, err = decodeFrame(lane, raw)
+		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrProtocol, err)
 		}

@@ -97,7 +97,6 @@ func (s *Session) sendRange(ctx context.Context, scope Scope, p recon.Send) erro
 					lo, more = rec.Ref, true
 					return false, nil
 				}
-				rec.Raw = slices.Clone(rec.Raw)
 				size += len(rec.Raw)
 				chunk = append(chunk, rec)
 				return true, nil
@@ -159,15 +158,27 @@ func (s *Session) sendRecords(ctx context.Context, group peercrypto.ID, recs []R
 
 func (s *Session) sendEntries(ctx context.Context, group peercrypto.ID, raws [][]byte) error {
 	return s.pack(raws, func(part [][]byte, _, _ bool) error {
-		return s.spendAndSend(ctx, entriesFrame{group: group, raws: part}.encode(frameEntries), len(part))
+		return s.spendAndSend(ctx, frameEntries, entriesFrame{group: group, raws: part})
 	})
 }
 
-func (s *Session) spendAndSend(ctx context.Context, frame []byte, entries int) error {
+// spendAndSend encodes into the buffers of the bulk writer. Credit is counted before packing: it bounds what the other side has to hold.
+func (s *Session) spendAndSend(ctx context.Context, t frameType, f entriesFrame) error {
+	frame := f.appendTo(s.plain[:0], t)
+	if cap(frame) <= 2*maxSmallFrame {
+		s.plain = frame
+	}
 	if !s.jobs.spend(cost(len(frame))) {
 		return ctx.Err()
 	}
-	s.counters.entriesOut.Add(int64(entries))
+	if s.packs.Load() {
+		if packed := pack(s.packed[:0], frame); len(packed) > 0 {
+			if frame = packed; cap(packed) <= 2*maxSmallFrame {
+				s.packed = packed
+			}
+		}
+	}
+	s.counters.entriesOut.Add(int64(len(f.raws)))
 	return s.send(ctx, Bulk, frame)
 }
 
@@ -204,7 +215,6 @@ func (s *Session) sendHashes(ctx context.Context, group peercrypto.ID, hashes []
 				missing = append(missing, h)
 				continue
 			}
-			rec.Raw = slices.Clone(rec.Raw)
 			size += len(rec.Raw)
 			recs = append(recs, rec)
 		}
@@ -230,7 +240,7 @@ func (s *Session) sendLog(ctx context.Context, j job) error {
 	var raws [][]byte
 	err := s.e.store.View(ctx, func(r Reader) error {
 		return r.Shared(Scope{j.group, entry.Operation}, Ref{}, endRef, func(rec Record) (bool, error) {
-			raws = append(raws, slices.Clone(rec.Raw))
+			raws = append(raws, rec.Raw)
 			return true, nil
 		})
 	})
@@ -245,7 +255,7 @@ func (s *Session) sendLog(ctx context.Context, j job) error {
 		if last {
 			f.flags |= flagLast
 		}
-		return s.spendAndSend(ctx, f.encode(frameLog), len(part))
+		return s.spendAndSend(ctx, frameLog, f)
 	})
 }
 

@@ -50,7 +50,7 @@ func (s *Session) runLoop(ctx context.Context) error {
 	wake, stop := s.e.bus.follow()
 	defer stop()
 	var own hello
-	own.version, own.salt = protocolVersion, s.salt
+	own.version, own.features, own.salt = protocolVersion, featurePacked, s.salt
 	s.tell(own.encode())
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
@@ -113,6 +113,7 @@ func (s *Session) greet(ctx context.Context, h hello) error {
 	}
 	s.loop.rec.Salt = sha256.Sum256(slices.Concat(first, second))
 	s.loop.greeted = true
+	s.packs.Store(h.features&featurePacked != 0)
 	s.loop.userDoc = string(s.e.UserDoc())
 	if len(s.peer.UserDoc) > 0 {
 		s.learn(s.peer.UserDoc)

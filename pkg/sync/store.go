@@ -205,7 +205,7 @@ type Reader interface {
 	DataOf(as peercrypto.Hash, fn func(Record) error) error
 	// SubjectEntries calls fn for the valid data records of a subject in (Modified, Hash) order.
 	SubjectEntries(group, subject peercrypto.ID, fn func(Record) error) error
-	// SharedAfter returns at most limit shared records of a group, either kind, with Position > after, in order of Position.
+	// SharedAfter returns at most limit shared records of a group, either kind, with Position > after, in order of Position, without Raw.
 	SharedAfter(group peercrypto.ID, after int64, limit int) ([]Record, error)
 	// LastPosition is the highest Position given so far, in any group.
 	LastPosition() (int64, error)

@@ -92,6 +92,8 @@ func TestPlans(t *testing.T) {
 	}
 	for text, wants := range map[string]string{
 		recordsOfRows: "SEARCH e USING INTEGER PRIMARY KEY (rowid=?)",
+		hasText[0]:    "SEARCH e USING COVERING INDEX sqlite_autoindex_entries_1 (hash=?)",
+		hasText[1]:    "SEARCH e USING COVERING INDEX sqlite_autoindex_entries_1 (hash=?)",
 		expiredRows:   "documents_expires (expires>? AND expires<?)",
 	} {
 		if plan := explain(t, store, text, make([]any, strings.Count(text, "?"))); !strings.Contains(plan, wants) || strings.Contains(plan, "TEMP B-TREE") {

@@ -113,7 +113,9 @@ func (r *memoryReader) SharedAfter(group peercrypto.ID, after int64, limit int) 
 		if len(out) == limitOf(limit) || !bytes.HasPrefix([]byte(key), prefix) {
 			break
 		}
-		out = append(out, r.record(h))
+		rec, _ := r.records.get(string(h[:]))
+		rec.Raw = nil
+		out = append(out, rec)
 	}
 	return out, r.check()
 }

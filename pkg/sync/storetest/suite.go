@@ -199,7 +199,9 @@ func dumpGroup(s *suite, r groupsync.Reader, g peercrypto.ID, out map[string]any
 	put("ops", &ops, r.Operations(g, collect(&ops)))
 	log, err := r.SharedAfter(g, 0, 1000)
 	for i := range log {
-		log[i].Origin = 0
+		rec, _, err := r.Record(log[i].Hash)
+		s.must(err)
+		log[i].Origin, log[i].Raw = 0, rec.Raw
 	}
 	put("log", log, err)
 	for _, kind := range []entry.Kind{entry.Operation, entry.Data} {

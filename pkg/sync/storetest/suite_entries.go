@@ -212,7 +212,7 @@ func (s *suite) positions() {
 		s.must(err)
 		var hashes []peercrypto.Hash
 		for _, rec := range got {
-			if rec.Position <= after || len(rec.Raw) == 0 {
+			if rec.Position <= after || rec.Raw != nil {
 				s.Fatalf("position %d is not greater than %d", rec.Position, after)
 			}
 			after = rec.Position

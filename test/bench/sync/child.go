@@ -119,7 +119,7 @@ func cpuOf(pid string) time.Duration {
 // serveChild answers requests until its input ends.
 func serveChild(name, dir string) error {
 	d := &device{name: name, dir: dir}
-	defer d.close()
+	defer func() { _ = d.close() }()
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
 		var req request

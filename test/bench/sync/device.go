@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
-	"strings"
 	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -30,6 +30,7 @@ type device struct {
 	group     peercrypto.ID
 	marks     chan float64 // delays of edits that came
 	watching  context.CancelFunc
+	recorded  *os.File
 }
 
 func (d *device) handle(req request) (r reply, err error) {
@@ -46,6 +47,8 @@ func (d *device) handle(req request) (r reply, err error) {
 		err = d.join(ctx, req.Text)
 	case "fill":
 		r.Text, err = d.fill(ctx, req.N)
+	case "record":
+		err = d.record(req.N > 0)
 	case "take":
 		r.Times, err = d.take(ctx, req.N)
 	case "put":
@@ -132,15 +135,21 @@ func (d *device) join(ctx context.Context, link string) error {
 	return fmt.Errorf("joining: %w", ctx.Err())
 }
 
-// body fills a document so that its change has about 600 bytes with everything.
-const body = 79
+// text fills a document so that its change has about 600 bytes with everything. Its letters are random: real texts can be compressed better.
+func text() string {
+	b := make([]byte, 79)
+	for i := range b {
+		b[i] = " etaoinshrdlucmfwypvbgkjqxz"[rand.IntN(27)]
+	}
+	return string(b)
+}
 
 // fill writes n documents and returns how many bytes changes have on average.
 func (d *device) fill(ctx context.Context, n int) (string, error) {
 	for done := 0; done < n; {
 		docs := make([]json.RawMessage, min(n-done, groupsync.MaxPutMany))
 		for i := range docs {
-			docs[i] = fmt.Appendf(nil, `{"type":"Note","number":%d,"text":%q}`, done+i, strings.Repeat("x", body))
+			docs[i] = fmt.Appendf(nil, `{"type":"Note","number":%d,"text":%q}`, done+i, text())
 		}
 		results, err := d.p.PutMany(ctx, d.group, docs)
 		if err != nil {
@@ -155,29 +164,34 @@ func (d *device) fill(ctx context.Context, n int) (string, error) {
 	}
 	size := 0
 	err := d.store.View(ctx, func(r groupsync.Reader) error {
-		recs, err := r.SharedAfter(d.group, 0, 1_000)
-		for _, rec := range recs {
-			size += len(rec.Raw)
-		}
-		size /= max(len(recs), 1)
+		count := 0
+		err := r.Shared(groupsync.Scope{Group: d.group, Kind: entry.Data}, groupsync.Ref{}, groupsync.Ref{Modified: entry.MaxModified},
+			func(rec groupsync.Record) (bool, error) {
+				size += len(rec.Raw)
+				count++
+				return count < 1_000, nil
+			})
+		size /= max(count, 1)
 		return err
 	})
 	return fmt.Sprint(size), err
 }
 
+// record begins or ends a CPU profile.
+func (d *device) record(begin bool) error {
+	if !begin {
+		pprof.StopCPUProfile()
+		return d.recorded.Close()
+	}
+	var err error
+	if d.recorded, err = os.Create(filepath.Join(*profile, d.name+".cpu")); err != nil {
+		return err
+	}
+	return pprof.StartCPUProfile(d.recorded)
+}
+
 // take waits until n entries are here and returns how long that took after the connection stood.
 func (d *device) take(ctx context.Context, n int) ([]float64, error) {
-	if *profile != "" {
-		f, err := os.Create(filepath.Join(*profile, d.name+".cpu"))
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = f.Close() }()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return nil, err
-		}
-		defer pprof.StopCPUProfile()
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var begin time.Time
@@ -203,7 +217,7 @@ func (d *device) put(ctx context.Context, n int) ([]float64, error) {
 	times := make([]float64, n)
 	for i := range times {
 		begin := time.Now()
-		doc := fmt.Appendf(nil, `{"type":"Mark","at":%q,"text":%q}`, fmt.Sprint(begin.UnixNano()), strings.Repeat("x", body))
+		doc := fmt.Appendf(nil, `{"type":"Mark","at":%q,"text":%q}`, fmt.Sprint(begin.UnixNano()), text())
 		if _, err := d.p.Put(ctx, d.group, doc); err != nil {
 			return nil, err
 		}

@@ -132,8 +132,11 @@ func (b *run) cold() (f figures, err error) {
 	if _, err := b.receiver.do(request{Op: "open", Server: b.url}); err != nil {
 		return f, err
 	}
+	if err := b.record(1); err != nil {
+		return f, err
+	}
 	took, err := b.receiver.do(request{Op: "take", N: *changes})
-	if err != nil {
+	if err := errors.Join(err, b.record(0)); err != nil {
 		return f, err
 	}
 	perChange := func(c *child, before time.Duration) float64 {
@@ -149,6 +152,16 @@ func (b *run) cold() (f figures, err error) {
 	peaks[1], err2 = b.receiver.peak()
 	f.senderPeak, f.peak = float64(peaks[0])/1e6, float64(peaks[1])/1e6
 	return f, errors.Join(err1, err2)
+}
+
+// record begins (1) or ends (0) profiles of both, if there are to be some.
+func (b *run) record(n int) error {
+	if *profile == "" {
+		return nil
+	}
+	_, err := b.sender.do(request{Op: "record", N: n})
+	_, err2 := b.receiver.do(request{Op: "record", N: n})
+	return errors.Join(err, err2)
 }
 
 // live times single edits, beside bare commits.
