@@ -31,6 +31,7 @@ func (a *app) groupCmd() *cobra.Command {
 		a.simpleGroupCmd("decline", "Forget a group that somebody added you to"),
 		a.simpleGroupCmd("purge", "Delete the data of a group that you left"),
 		a.groupRenameCmd(), a.groupDeleteCmd(),
+		a.blockCmd(), a.checkpointCmd(), a.adoptCmd(),
 	)
 	return cmd
 }

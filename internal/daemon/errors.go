@@ -45,6 +45,7 @@ var meanings = []meaning{
 	{groupsync.ErrNotMember, api.CodeNotAllowed, "Ask an admin of the group for an invitation."},
 	{groupsync.ErrReadOnly, api.CodeNotAllowed, "Ask an admin of the group for the role \"write\"."},
 	{groupsync.ErrNotAdmin, api.CodeNotAllowed, "`peerd group members` shows who is admin."},
+	{groupsync.ErrKeyFrozen, api.CodeConflict, "Set a new key with the 24 words: peerd recover."},
 	{groupsync.ErrNotOwner, api.CodeNotAllowed, ""},
 	{groupsync.ErrOwner, api.CodeNotAllowed, ""},
 	{groupsync.ErrDeleted, api.CodeNotAllowed, ""},

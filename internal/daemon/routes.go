@@ -60,6 +60,7 @@ func (s *Server) routes() http.Handler {
 	stream("GET /groups/{group}/export", s.inGroup(s.export))
 
 	s.fileRoutes(add, stream)
+	s.keyRoutes(add)
 
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, &api.Error{Code: api.CodeNotFound, Message: "no such route: " + r.Method + " " + r.URL.Path, Hint: "docs/api.md lists them."})

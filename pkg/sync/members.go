@@ -23,6 +23,9 @@ func (e *Engine) AddMember(ctx context.Context, id peercrypto.ID, user peercrypt
 				u.Short(), id.Short(), ErrLimit)
 		}
 		_, err := b.operation(entry.Admin, entry.Add{UserID: u, User: user, Role: role})
+		if err == nil && len(b.state.Unaccepted(u)) == 0 {
+			return fmt.Errorf("user %s was blocked: %w", u.Short(), ErrNotAdmin)
+		}
 		return err
 	})
 }

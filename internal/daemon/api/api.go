@@ -236,6 +236,26 @@ type Remove struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// Block is the body of POST /v1/groups/{g}/block.
+type Block struct {
+	User string `json:"user"` // id, begin of an id, or name of a member; of others the id
+}
+
+// Checkpoint is the body of POST /v1/groups/{g}/checkpoint.
+type Checkpoint struct {
+	User string `json:"user,omitempty"` // as in Block; "": all
+}
+
+// Checkpointed is the answer.
+type Checkpointed struct {
+	Chains int `json:"chains"` // ends of chains that were named
+}
+
+// Adopt is the body of POST /v1/groups/{g}/adopt.
+type Adopt struct {
+	Entries []string `json:"entries"` // hashes, as `peerd quarantine` shows them
+}
+
 // Notify is the body of POST /v1/groups/{g}/notify.
 type Notify struct {
 	User string `json:"user"` // id, begin of an id, or name of a member
