@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -35,9 +36,22 @@ func run() error {
 	if len(targets) == 0 {
 		return fmt.Errorf("no fuzz target found: run it from the root of the module")
 	}
-	for _, t := range targets {
+	slices.SortStableFunc(targets, func(a, b fuzzTarget) int { return strings.Compare(a.dir, b.dir) })
+	dir, err := os.MkdirTemp("", "fuzz")
+	if err != nil {
+		return fmt.Errorf("making a folder for test binaries: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary := ""
+	for i, t := range targets {
+		if i == 0 || targets[i-1].dir != t.dir {
+			binary = filepath.Join(dir, fmt.Sprintf("%d.test", i))
+			if err := t.build(binary); err != nil {
+				return err
+			}
+		}
 		fmt.Printf("fuzz %s %s for %s\n", t.dir, t.name, duration)
-		if err := t.run(duration); err != nil {
+		if err := t.run(binary, duration); err != nil {
 			return err
 		}
 	}
@@ -47,11 +61,22 @@ func run() error {
 
 type fuzzTarget struct{ dir, name string }
 
+// build makes the instrumented test binary of a package, once for all of its targets.
+func (t fuzzTarget) build(binary string) error {
+	out, err := exec.Command("go", "test", "-c", "-fuzz", "^"+t.name+"$", "-o", binary, "./"+t.dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("building the fuzz targets of %s: %w\n%s", t.dir, err, out)
+	}
+	return nil
+}
+
 // run fuzzes one target. Go's fuzzing engine may fail without an input when its time ends while a worker is still
 // asked for something ("context deadline exceeded"): that run says nothing and is repeated, twice at most.
-func (t fuzzTarget) run(duration string) error {
+func (t fuzzTarget) run(binary, duration string) error {
 	for try := 1; ; try++ {
-		cmd := exec.Command("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", duration, "./"+t.dir)
+		cmd := exec.Command(binary, "-test.run", "^$", "-test.fuzz", "^"+t.name+"$", "-test.fuzztime", duration,
+			"-test.fuzzcachedir", binary+".cache")
+		cmd.Dir = t.dir // failing inputs are written to its testdata
 		out, err := cmd.CombinedOutput()
 		if err == nil {
 			return nil
