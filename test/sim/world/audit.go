@@ -53,7 +53,10 @@ func (w *World) excused(d *device, f frame, to peercrypto.ID) error {
 	if f.raw[0] != frameEntries && f.raw[0] != frameLog {
 		return fmt.Errorf("frame %#02x, and they are no member", f.raw[0])
 	}
-	list, flags := entriesOf(f.raw)
+	list, flags, ok := entriesOf(f.raw)
+	if !ok {
+		return fmt.Errorf("frame %#02x that the simulator can't read", f.raw[0])
+	}
 	data := slices.ContainsFunc(list, func(ent *entry.Entry) bool { return ent.Kind == entry.Data })
 	if f.raw[0] == frameLog && flags&flagOffer != 0 && !data {
 		return nil

@@ -28,7 +28,7 @@ const (
 func (e *endpoint) moves(raw []byte) bool {
 	switch raw[0] {
 	case frameLog:
-		if _, flags := entriesOf(raw); flags&flagOffer != 0 {
+		if _, flags, _ := entriesOf(raw); flags&flagOffer != 0 {
 			return false
 		}
 	case frameGroups, frameRecon, frameHave, frameEntries, frameMark:
@@ -56,6 +56,32 @@ func groupOf(raw []byte) peercrypto.ID {
 	return peercrypto.ID(raw[2 : 2+int(raw[1])])
 }
 
+// A cursor reads fields; behind the first fault it reads zeros.
+type cursor struct {
+	in  []byte
+	bad bool
+}
+
+func (c *cursor) uvarint() uint64 {
+	n, size := binary.Uvarint(c.in)
+	if size <= 0 {
+		c.bad, c.in = true, nil
+		return 0
+	}
+	c.in = c.in[size:]
+	return n
+}
+
+func (c *cursor) take(n uint64) []byte {
+	if n > uint64(len(c.in)) {
+		c.bad, c.in = true, nil
+		return nil
+	}
+	out := c.in[:n]
+	c.in = c.in[n:]
+	return out
+}
+
 // groupsOf reads all groups that a frame of an honest device names.
 func groupsOf(raw []byte) (out []peercrypto.ID) {
 	if raw[0] != frameGroups {
@@ -64,39 +90,34 @@ func groupsOf(raw []byte) (out []peercrypto.ID) {
 		}
 		return out
 	}
-	n, at := binary.Uvarint(raw[1:])
-	rest := raw[1+at:]
-	for range n {
-		size := int(rest[0])
-		out = append(out, peercrypto.ID(rest[1:1+size]))
-		rest = rest[1+size:]
-		_, k := binary.Uvarint(rest) // flags
-		rest = rest[k:]
+	c := &cursor{in: raw[1:]}
+	for n := c.uvarint(); n > 0 && !c.bad; n-- {
+		out = append(out, peercrypto.ID(c.take(c.uvarint())))
+		c.uvarint() // flags
 		for range 2 {
-			_, k = binary.Uvarint(rest)
-			rest = rest[k+16:]
+			c.uvarint() // count
+			c.take(16)  // fingerprint
 		}
 	}
 	return out
 }
 
-// entriesOf decodes the entries of an ENTRIES or LOG frame, and the flags of the latter.
-func entriesOf(raw []byte) (out []*entry.Entry, flags uint64) {
-	rest := raw[2+int(raw[1]):]
+// entriesOf decodes the entries of an ENTRIES or LOG frame of an honest device, and the flags of the latter. It reports false for a frame that
+// it does not understand: then this file does not follow pkg/sync/doc.go.
+func entriesOf(raw []byte) (out []*entry.Entry, flags uint64, ok bool) {
+	c := &cursor{in: raw[1:]}
+	c.take(c.uvarint()) // group
 	if raw[0] == frameLog {
-		f, k := binary.Uvarint(rest)
-		flags, rest = f, rest[k:]
+		flags = c.uvarint()
 	}
-	n, k := binary.Uvarint(rest)
-	rest = rest[k:]
-	for range n {
-		size, k := binary.Uvarint(rest)
-		if ent, err := entry.Decode(rest[k : k+int(size)]); err == nil {
-			out = append(out, ent)
+	for n := c.uvarint(); n > 0 && !c.bad; n-- {
+		ent, err := entry.Decode(c.take(c.uvarint()))
+		if err != nil {
+			return nil, 0, false
 		}
-		rest = rest[k+int(size):]
+		out = append(out, ent)
 	}
-	return out, flags
+	return out, flags, !c.bad && len(c.in) == 0
 }
 
 // entriesFrame is the other way round.
