@@ -3,7 +3,6 @@ package sync
 import (
 	"encoding/binary"
 	"fmt"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -15,24 +14,30 @@ const (
 	packFrom = 1 << 10
 )
 
-// Both are safe for concurrent use, and bounded in memory: 64 KiB of window for each core, and no frame above MaxFrame.
+// Both are safe for concurrent use, and bounded in memory: 64 KiB of window for each core, and no frame above MaxFrame. They are made when
+// the program starts: the channels in them would otherwise belong to the first synctest bubble that sends something, and end the next one.
 var (
-	packer = sync.OnceValue(func() *zstd.Encoder {
-		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(64<<10),
-			zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
-		if err != nil {
-			panic(err) // the options are constant
-		}
-		return enc
-	})
-	unpacker = sync.OnceValue(func() *zstd.Decoder {
-		dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(MaxFrame), zstd.WithDecoderMaxWindow(2<<20), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			panic(err) // the options are constant
-		}
-		return dec
-	})
+	packer   = newPacker()
+	unpacker = newUnpacker()
 )
+
+func newPacker() *zstd.Encoder {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(64<<10),
+		zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
+	if err != nil {
+		panic(err) // the options are constant
+	}
+	enc.EncodeAll(nil, nil) // makes its channel
+	return enc
+}
+
+func newUnpacker() *zstd.Decoder {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(MaxFrame), zstd.WithDecoderMaxWindow(2<<20), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		panic(err) // the options are constant
+	}
+	return dec
+}
 
 // pack appends the PACKED form of an ENTRIES or LOG frame to b, or nothing if it saves less than an eighth.
 func pack(b, frame []byte) []byte {
@@ -40,7 +45,7 @@ func pack(b, frame []byte) []byte {
 		return b
 	}
 	out := binary.AppendUvarint(append(b, byte(framePacked)), uint64(len(frame)))
-	if out = packer().EncodeAll(frame, out); len(out)-len(b) > len(frame)-len(frame)/8 {
+	if out = packer.EncodeAll(frame, out); len(out)-len(b) > len(frame)-len(frame)/8 {
 		return b
 	}
 	return out
@@ -59,7 +64,7 @@ func unpack(raw []byte) ([]byte, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	out, err := unpacker().DecodeAll(c.in, make([]byte, 0, size))
+	out, err := unpacker.DecodeAll(c.in, make([]byte, 0, size))
 	if err != nil {
 		return nil, fmt.Errorf("%w: it can't be unpacked: %w", errFrame, err)
 	}

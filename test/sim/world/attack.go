@@ -39,7 +39,7 @@ func (w *World) mangle(e *endpoint, frames []frame) []frame {
 			for range 1 + d.rng.IntN(4) {
 				f.raw[28+d.rng.IntN(len(f.raw)-28)] = byte(d.rng.Uint32())
 			}
-		case f.raw[0] == frameEntries && d.withhold > 0:
+		case f.plain[0] == frameEntries && d.withhold > 0:
 			d.withhold--
 			if d.rng.IntN(2) == 0 {
 				continue
@@ -65,7 +65,7 @@ func (d *device) inject(l groupsync.Lane, raw []byte, which int) error {
 				continue
 			}
 			d.w.mu.Lock()
-			e.lanes[l].staged = append(e.lanes[l].staged, frame{l, raw})
+			e.lanes[l].staged = append(e.lanes[l].staged, newFrame(l, raw))
 			d.w.dirty[e] = true
 			d.w.mu.Unlock()
 		}

@@ -23,10 +23,10 @@ func (w *World) audit(e *endpoint, frames []frame) {
 		return
 	}
 	for _, f := range frames {
-		if !private[f.raw[0]] {
+		if !private[f.plain[0]] {
 			continue
 		}
-		for _, g := range groupsOf(f.raw) {
+		for _, g := range groupsOf(f.plain) {
 			was := d.members[g][to]
 			is, err := d.isMember(g, to)
 			switch {
@@ -50,19 +50,19 @@ func (d *device) isMember(g, who peercrypto.ID) (bool, error) {
 // excused checks what goes to somebody who is no member: an offer, or the operations that ended a membership and
 // nothing newer.
 func (w *World) excused(d *device, f frame, to peercrypto.ID) error {
-	if f.raw[0] != frameEntries && f.raw[0] != frameLog {
-		return fmt.Errorf("frame %#02x, and they are no member", f.raw[0])
+	if f.plain[0] != frameEntries && f.plain[0] != frameLog {
+		return fmt.Errorf("frame %#02x, and they are no member", f.plain[0])
 	}
-	list, flags, ok := entriesOf(f.raw)
+	list, flags, ok := entriesOf(f.plain)
 	if !ok {
-		return fmt.Errorf("frame %#02x that the simulator can't read", f.raw[0])
+		return fmt.Errorf("frame %#02x that the simulator can't read", f.plain[0])
 	}
 	data := slices.ContainsFunc(list, func(ent *entry.Entry) bool { return ent.Kind == entry.Data })
-	if f.raw[0] == frameLog && flags&flagOffer != 0 && !data {
+	if f.plain[0] == frameLog && flags&flagOffer != 0 && !data {
 		return nil
 	}
-	if data || f.raw[0] == frameLog {
-		return fmt.Errorf("frame %#02x with entries, and they are no member", f.raw[0])
+	if data || f.plain[0] == frameLog {
+		return fmt.Errorf("frame %#02x with entries, and they are no member", f.plain[0])
 	}
 	var end, key int64
 	for _, ent := range list {

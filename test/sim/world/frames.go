@@ -3,7 +3,10 @@ package world
 import (
 	"encoding/binary"
 
+	"github.com/klauspost/compress/zstd"
+
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
 
@@ -19,9 +22,26 @@ const (
 	frameLog     = 0x11
 	frameMark    = 0x12
 	frameMarked  = 0x13
+	framePacked  = 0x14
 
 	flagOffer = 4
 )
+
+// unpacker is made outside of any bubble, in which its channels must not be made.
+var unpacker, errUnpacker = zstd.NewReader(nil, zstd.WithDecoderMaxMemory(groupsync.MaxFrame))
+
+// unpack returns what a PACKED frame holds; anything else, and what can't be unpacked, as it is.
+func unpack(raw []byte) []byte {
+	if raw[0] != framePacked || errUnpacker != nil {
+		return raw
+	}
+	c := &cursor{in: raw[1:]}
+	c.uvarint() // length
+	if out, err := unpacker.DecodeAll(c.in, nil); err == nil && len(out) > 0 {
+		return out
+	}
+	return raw
+}
 
 // moves tells whether a frame of an honest device shows that a group is still being synced that both sides count each other into. To offer a group again, in
 // each session until it is answered, does not.

@@ -58,9 +58,12 @@ type lane struct {
 }
 
 type frame struct {
-	lane groupsync.Lane
-	raw  []byte
+	lane  groupsync.Lane
+	raw   []byte
+	plain []byte // what a PACKED frame holds; else raw
 }
+
+func newFrame(l groupsync.Lane, raw []byte) frame { return frame{l, raw, unpack(raw)} }
 
 // bulkRoom is how many frames of the bulk lane are on their way before Send blocks.
 const bulkRoom = 16
@@ -82,7 +85,7 @@ func (e *endpoint) Send(ctx context.Context, l groupsync.Lane, raw []byte) error
 			e.w.mu.Unlock()
 			return io.ErrClosedPipe
 		case l != groupsync.Bulk || len(out.staged)+len(out.queued) < bulkRoom:
-			out.staged = append(out.staged, frame{l, bytes.Clone(raw)})
+			out.staged = append(out.staged, newFrame(l, bytes.Clone(raw)))
 			e.w.dirty[e] = true
 			e.w.mu.Unlock()
 			poke(e.w.wake)
@@ -151,13 +154,13 @@ func poke(c chan struct{}) {
 // by group with the order within each kept, then ACK. Any of these orders could have happened.
 func order(frames []frame) {
 	rank := func(f frame) (int, string) {
-		switch f.raw[0] {
+		switch f.plain[0] {
 		case frameHello:
 			return 0, ""
 		case frameAck:
 			return 2, ""
 		}
-		return 1, string(groupOf(f.raw))
+		return 1, string(groupOf(f.plain))
 	}
 	slices.SortStableFunc(frames, func(a, b frame) int {
 		ra, ga := rank(a)
@@ -244,7 +247,7 @@ func (w *World) arrive(e *endpoint, l groupsync.Lane) {
 	e.c.left--
 	w.trace("frame %d.%d %d %#02x %d", e.c.number, e.side(), l, f.raw[0], len(f.raw))
 	w.stats.Frames++
-	if !e.c.hostile && e.moves(f.raw) {
+	if !e.c.hostile && e.moves(f.plain) {
 		w.lastBusy = w.now()
 	}
 	if e.peer.closed {
