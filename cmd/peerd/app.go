@@ -70,7 +70,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.initCmd(), a.upCmd(), a.downCmd(), a.statusCmd(), a.idCmd(), a.eventsCmd(),
 		a.groupCmd(), a.joinCmd(), a.leaveCmd(),
-		a.putCmd(), a.getCmd(), a.lsCmd(), a.rmCmd(), a.watchCmd(),
+		a.putCmd(), a.getCmd(), a.lsCmd(), a.rmCmd(), a.findCmd(), a.indexCmd(), a.watchCmd(),
 		a.importCmd(), a.exportCmd(), a.quarantineCmd(), a.fileCmd(), a.notifyCmd(), a.inboxCmd(),
 	)
 	return root

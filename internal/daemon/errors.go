@@ -51,6 +51,8 @@ var meanings = []meaning{
 	{groupsync.ErrDeleted, api.CodeNotAllowed, ""},
 	{groupsync.ErrClock, api.CodeClock, "Compare the clocks of the devices."},
 	{groupsync.ErrInvalidDocument, api.CodeInvalid, ""},
+	{groupsync.ErrQuery, api.CodeInvalid, ""},
+	{groupsync.ErrNoIndex, api.CodeInvalid, "Define one over the fields that are compared with = and then the one that is ordered by: peerd index add."},
 	{groupsync.ErrInvitation, api.CodeConflict, "Ask for a new invitation."},
 	{groupsync.ErrLimit, api.CodeLimit, ""},
 	{groupsync.ErrClosed, api.CodeShuttingDown, ""},

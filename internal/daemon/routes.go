@@ -60,6 +60,7 @@ func (s *Server) routes() http.Handler {
 	stream("GET /groups/{group}/export", s.inGroup(s.export))
 
 	s.fileRoutes(add, stream)
+	s.findRoutes(add, stream)
 	s.keyRoutes(add)
 
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -61,41 +61,35 @@ func (p *Peer) Quarantine(ctx context.Context, group peercrypto.ID, limit int) (
 // LastVersion returns the highest version that a document of a group has: where
 // a watch for new changes only begins.
 func (p *Peer) LastVersion(ctx context.Context, group peercrypto.ID) (int64, error) {
-	var last int64
-	err := p.cfg.Store.View(ctx, func(r groupsync.Reader) error {
-		// The store tells quickly whether there is anything above a version,
-		// so the end is found by doubling and halving.
-		above := func(v int64) (bool, error) {
-			found := false
-			q := groupsync.DocumentQuery{Group: group, ByVersion: true, AfterVersion: v, IncludeDeleted: true, Limit: 1}
-			err := r.Documents(q, func(groupsync.Document) error { found = true; return nil })
-			return found, err
-		}
-		low, high := int64(0), int64(1)
-		for {
-			more, err := above(high)
-			if err != nil {
-				return err
-			}
-			if !more {
-				break
-			}
-			low, high = high, high*2
-		}
-		for low < high {
-			mid := low + (high-low)/2
-			more, err := above(mid)
-			if err != nil {
-				return err
-			}
-			if more {
-				low = mid + 1
-			} else {
-				high = mid
-			}
-		}
-		last = low
-		return nil
-	})
-	return last, err
+	return p.engine.LastVersion(ctx, group)
+}
+
+// Find returns one page of what q selects and the cursor of the next one. With
+// conditions or an order, an index has to answer it: groupsync.ErrNoIndex
+// otherwise.
+func (p *Peer) Find(ctx context.Context, q groupsync.DocumentQuery) (groupsync.Page, error) {
+	return p.engine.Find(ctx, q)
+}
+
+// WatchQuery tells what q selects, then groupsync.Ready, and then what enters,
+// changes in or leaves the result. It ends with ctx, the peer, or the first
+// error of fn.
+func (p *Peer) WatchQuery(ctx context.Context, q groupsync.DocumentQuery, fn func(groupsync.Change) error) error {
+	return p.engine.WatchQuery(ctx, q, fn)
+}
+
+// EnsureIndex makes an index over fields of the documents of a type, or another
+// one in place of that of the same name.
+func (p *Peer) EnsureIndex(ctx context.Context, s groupsync.IndexSpec) error {
+	return p.engine.EnsureIndex(ctx, s)
+}
+
+// DropIndex removes an index, or returns groupsync.ErrNotFound.
+func (p *Peer) DropIndex(ctx context.Context, name string) error {
+	return p.engine.DropIndex(ctx, name)
+}
+
+// Indexes lists the indexes over fields, by name.
+func (p *Peer) Indexes(ctx context.Context) ([]groupsync.IndexSpec, error) {
+	return p.engine.Indexes(ctx)
 }

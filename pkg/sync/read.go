@@ -40,7 +40,8 @@ func (e *Engine) Get(ctx context.Context, group, subject peercrypto.ID) (Documen
 	return doc, nil
 }
 
-// List calls fn for the documents that q selects. It reads pages, so that fn may take its time; what changes meanwhile is seen or not.
+// List calls fn for the documents that q selects, at most q.Limit (0: 1,000). It reads pages, so that fn may take its time; what changes
+// meanwhile is seen or not.
 func (e *Engine) List(ctx context.Context, q DocumentQuery, fn func(Document) error) error {
 	if err := e.readable(q.Group); err != nil {
 		return err
@@ -58,13 +59,27 @@ func (e *Engine) List(ctx context.Context, q DocumentQuery, fn func(Document) er
 			if err := fn(d); err != nil {
 				return err
 			}
-			q.After, q.AfterVersion = d.Subject, d.Version
 		}
 		if left -= len(docs); len(docs) < page {
 			return nil
 		}
+		if q, err = q.behind(docs[len(docs)-1]); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// behind returns the query that goes on behind a document.
+func (q DocumentQuery) behind(d Document) (DocumentQuery, error) {
+	if q.ByVersion {
+		q.AfterVersion = d.Version
+		return q, nil
+	}
+	var err error
+	q.Cursor, err = q.CursorAfter(d)
+	q.After = ""
+	return q, err
 }
 
 func (e *Engine) documents(ctx context.Context, q DocumentQuery, limit int) ([]Document, error) {
