@@ -165,6 +165,12 @@ func (f auditFilter) show(out io.Writer, args []string, now time.Time) error {
 	if err != nil {
 		return usageError{err}
 	}
+	known := append([]string{audit.KindStarted, audit.KindStopped, audit.KindRecovered, audit.KindLost}, auditKinds()...)
+	for _, kind := range f.kinds {
+		if !slices.Contains(known, kind) {
+			return usageError{fmt.Errorf("--kind %.40q is none of %s", kind, strings.Join(known, ", "))}
+		}
+	}
 	files, err := allFiles(args)
 	if err != nil {
 		return err

@@ -186,6 +186,14 @@ func TestConfigCheck(t *testing.T) {
 		{[]string{"--tls-cert=" + files.cert, "--tls-key=" + files.cert}, "TLS certificate"},
 		{[]string{"--turn-tls-cert=" + files.cert, "--turn-tls-key=nowhere", "--turn-tls-listen=:5349"}, "nowhere"},
 		{[]string{"--config=nowhere.yaml"}, "nowhere.yaml"},
+		{[]string{"--turn-ttl=30s"}, "setting turn-ttl: it is not from 1m to 24h"},
+		{[]string{"--ping-timeout=1s"}, "setting ping-timeout: it has to be longer than ping-interval"},
+		{[]string{"--memory-bytes=1000"}, "setting memory-bytes"},
+		{[]string{"--send-queue-bytes=1000"}, "setting send-queue-bytes"},
+		{[]string{"--max-topics=20001"}, "setting max-topics"},
+		{[]string{"--block-file=nowhere/blocks.json"}, "its folder is missing"},
+		{[]string{"--acme-host=192.0.2.1", "--acme-cache=acme"}, "setting acme-host: it is not a host name"},
+		{[]string{"--acme-host=*.example.org", "--acme-cache=acme"}, "setting acme-host: it is not a host name"},
 	} {
 		_, err := run(t, append([]string{"config", "check"}, tt.args...)...)
 		if _, ok := errors.AsType[usageError](err); !ok || !strings.Contains(err.Error(), tt.want) {
@@ -426,5 +434,22 @@ func TestWrongEnvironment(t *testing.T) {
 				t.Errorf("got %v, want %s", err, want)
 			}
 		})
+	}
+}
+
+// A server with a certificate for a name is dialled by that name.
+func TestNamesOfACME(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--listen=:443"}, "[signal.example.org]"},
+		{[]string{"--listen=:8443"}, "[signal.example.org:8443]"},
+		{[]string{"--listen=:8443", "--name=signal.example.org"}, "[signal.example.org]"},
+	} {
+		s, err := settingsOf(t, append(tt.args, "--acme-host=signal.example.org", "--acme-cache=acme")...)
+		if err != nil || "["+strings.Join(s.names, " ")+"]" != tt.want {
+			t.Errorf("%v: names %v, %v, want %s", tt.args, s.names, err, tt.want)
+		}
 	}
 }

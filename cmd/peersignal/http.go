@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/peersignal/peersignal/internal/buildinfo"
@@ -97,6 +98,18 @@ func (a *app) readiness() (text string, ok bool, checks []check) {
 		return "not ready: no source of ICE servers can answer", false, checks
 	}
 	return "ready", true, checks
+}
+
+// readyGauge is readiness for those who only scrape.
+func (a *app) readyGauge() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "peersignal_ready", Help: "1 while the server takes sessions, as /readyz says, else 0.",
+	}, func() float64 {
+		if _, ok, _ := a.readiness(); ok {
+			return 1
+		}
+		return 0
+	})
 }
 
 // readyz answers in JSON when asked with ?verbose. Reasons are for operators'

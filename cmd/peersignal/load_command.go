@@ -108,8 +108,16 @@ func runLoad(cmd *cobra.Command, cfg load.Config, f loadFlags) error {
 		raw = strings.TrimSuffix(raw, "?insecure=1") + "?insecure=1"
 	}
 	name, dialled, err := wire.CanonicalServer(raw)
+	if err != nil && !f.insecure && (strings.HasPrefix(raw, "http:") || strings.HasPrefix(raw, "ws:")) {
+		err = fmt.Errorf("%w (here: --insecure)", err)
+	}
 	if err != nil {
 		return usageError{err}
+	}
+	for _, flag := range []string{"devices", "groups-of", "topics", "size", "count", "burst", "duration", "connecting"} {
+		if set := cmd.Flags().Lookup(flag); set.Changed && (set.Value.String() == "0" || set.Value.String() == "0s") {
+			return usageError{fmt.Errorf("--%s must be more than 0", flag)}
+		}
 	}
 	cfg.URL, cfg.Dialect, cfg.Scenario = strings.TrimSuffix(dialled, wire.Path), load.Peersignal{Server: name, NoResume: !f.resume}, load.Scenario(f.scenario)
 	if cfg.TLS, err = loadTLS(f); err != nil {

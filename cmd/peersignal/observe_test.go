@@ -106,7 +106,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s has no gauge of what is used", name)
 		}
 	}
-	for _, part := range []string{"build_info", "http_", "tls_", "audit_", "signaling_", "turn_", "ice_"} {
+	for _, part := range []string{"build_info", "ready", "http_", "tls_", "audit_", "signaling_", "turn_", "ice_"} {
 		if !slices.ContainsFunc(series(after), func(s string) bool { return strings.HasPrefix(s, "peersignal_"+part) }) {
 			t.Errorf("no peersignal_%s", part)
 		}
@@ -220,9 +220,9 @@ func TestAuditCommands(t *testing.T) {
 	text := string(mustRead(t, log))
 	lines := strings.SplitAfter(text, "\n")
 	for want, tampered := range map[string]string{
-		"line 2: it was altered":           strings.Replace(text, "127.0.0.1", "127.0.0.9", 1),
-		"line 2: lines 2 to 2 are missing": lines[0] + strings.Join(lines[2:], ""),
-		"is not there":                     strings.Join(lines[:2], ""),
+		"line 2: it was altered":    strings.Replace(text, "127.0.0.1", "127.0.0.9", 1),
+		"line 2: line 2 is missing": lines[0] + strings.Join(lines[2:], ""),
+		"is not there":              strings.Join(lines[:2], ""),
 	} {
 		write(t, log, []byte(tampered))
 		if out, err := run(t, "audit", "verify", "--head", head, log); exitCode(err) != exitFailure || err == nil || !strings.Contains(err.Error(), want) {

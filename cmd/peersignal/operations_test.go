@@ -329,9 +329,9 @@ func TestOperatorSettings(t *testing.T) {
 		{"--admin-listen=127.0.0.1:1", "needs a token"}, {"--admin-listen=x", "setting admin-listen"},
 		{"--acme-host=a.example", "needs acme-cache"}, {"--audit-max-bytes=1", "audit-max-bytes"},
 		{"--acme-host=a.example --acme-cache=/tmp --acme-directory=http://x", "not an https: URL"},
-		{"--drain-window=1m", "longer than drain-window"}, {"--max-topics=30000", "Topics is out of range"},
+		{"--drain-window=1m", "longer than drain-window"}, {"--max-topics=30000", "max-topics: it is more than 20000"},
 		{"--acme-host=a.example --acme-cache=x --tls-cert=a --tls-key=b", "choose one"}, {"--block-file=" + os.Args[0], "block file"},
-		{"--ping-timeout=1s", "PingTimeout"},
+		{"--ping-timeout=1s", "longer than ping-interval"},
 	} {
 		_, err := run(t, append([]string{"config", "check"}, strings.Fields(tt.args)...)...)
 		if err == nil || exitCode(err) != exitUsage || !strings.Contains(err.Error(), tt.want) {

@@ -77,7 +77,7 @@ func (a *app) newTURN(ctx context.Context, s *settings) (*turn.Server, error) {
 		return t, nil
 	}
 	if _, ok := errors.AsType[*net.OpError](err); ok {
-		return nil, fmt.Errorf("%w (choose another address with --turn-listen or --turn-tls-listen, or --turn=false)", err)
+		return nil, fmt.Errorf("%w (choose another address with --turn-listen, --turn-tls-listen or --turn-relay-ip, or go without a relay: --turn=false)", err)
 	}
 	return nil, usageError{err}
 }

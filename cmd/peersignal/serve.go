@@ -176,7 +176,7 @@ func (a *app) newSignaling(s *settings) (err error) {
 	}
 	// More than one that is silent for each that may wait for its session is a flood.
 	a.quiet = newQuietConns(max(2*s.limits.Pending, 2048))
-	return a.register("HTTP", a.quiet.collectors()...)
+	return a.register("HTTP", append(a.quiet.collectors(), a.readyGauge())...)
 }
 
 func (a *app) listen(s *settings) (err error) {

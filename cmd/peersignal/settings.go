@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	notifier "github.com/peersignal/peersignal/internal/notify"
 	"github.com/peersignal/peersignal/internal/signaling"
 	"github.com/peersignal/peersignal/internal/turn"
+	"github.com/peersignal/peersignal/pkg/wire"
 )
 
 // settings are the configuration after flags, environment and file, checked as
@@ -67,6 +70,19 @@ type acmeSettings struct {
 
 func (a acmeSettings) isSet() bool { return len(a.hosts) > 0 }
 
+// names are what clients dial, when nothing else is said: a certificate for a
+// name is there to be dialled by it.
+func (a acmeSettings) names(listen string) []string {
+	var names []string
+	for _, host := range a.hosts {
+		if _, port, err := net.SplitHostPort(listen); err == nil && port != "443" && port != "0" {
+			host = net.JoinHostPort(host, port)
+		}
+		names = append(names, host)
+	}
+	return names
+}
+
 // secure reports whether clients speak TLS to the server itself.
 func (s *settings) secure() bool { return s.tls.isSet() || s.acme.isSet() }
 
@@ -86,6 +102,9 @@ func (v *values) settings() (*settings, error) {
 	r.checkListen("listen", s.listen)
 	if s.acme.isSet() && s.tls.isSet() {
 		r.fail("acme-host", "it is set, and so is tls-cert; choose one")
+	}
+	if len(s.names) == 0 {
+		s.names = s.acme.names(s.listen)
 	}
 	if s.drainTimeout <= s.drainWindow {
 		r.fail("drain-timeout", "it has to be longer than drain-window")
@@ -116,6 +135,12 @@ func (r *reader) acme() acmeSettings {
 	if a.isSet() && a.cache == "" {
 		r.fail("acme-host", "it needs acme-cache, a folder that is kept: authorities limit how often they answer")
 	}
+	for _, host := range a.hosts {
+		// An authority gives wildcards only over DNS, and addresses by a profile: neither is asked for here.
+		if _, err := netip.ParseAddr(host); err == nil || strings.ContainsAny(host, "*:/ ") {
+			r.fail("acme-host", "it is not a host name like signal.example.org")
+		}
+	}
 	if u, err := url.Parse(a.directory); a.isSet() && (err != nil || u.Scheme != "https" || u.Host == "") {
 		r.fail("acme-directory", "it is not an https: URL")
 	}
@@ -139,10 +164,28 @@ func (r *reader) limits() signaling.Limits {
 		NotifyTime: r.duration("notify-time"), NotifyBytes: r.integer("notify-bytes", 0),
 		NotifiesPerMinute: r.integer("notifies-per-minute", 0),
 	}
+	r.checkLimits(l)
 	if !r.boolean("resume") {
 		l.ResumeWindow, l.RememberTime = -1, -1
 	}
 	return l
+}
+
+// checkLimits finds what the signaling server would refuse, by the names that
+// the settings have here.
+func (r *reader) checkLimits(l signaling.Limits) {
+	if l.PingTimeout > 0 && l.PingTimeout <= l.PingInterval {
+		r.fail("ping-timeout", "it has to be longer than ping-interval")
+	}
+	if l.Topics > wire.MaxTopics {
+		r.fail("max-topics", fmt.Sprintf("it is more than %d", wire.MaxTopics))
+	}
+	if l.SendQueueBytes > 0 && l.SendQueueBytes < 2*wire.MaxFrame {
+		r.fail("send-queue-bytes", fmt.Sprintf("it is less than two frames, %d", 2*wire.MaxFrame))
+	}
+	if least := int64(1 << 20); l.MemoryBytes > 0 && l.MemoryBytes < least {
+		r.fail("memory-bytes", fmt.Sprintf("it is less than %d", least))
+	}
 }
 
 func (r *reader) push(s *settings) {
@@ -206,6 +249,9 @@ func (r *reader) relay(s *settings) {
 		BytesPerDay:           int64(r.integer("turn-bytes-per-day", -1)),
 
 		MaxTCPConns: r.integer("turn-tcp-connections", 1), UnauthenticatedPerSecond: r.integer("turn-unauthenticated-per-second", -1),
+	}
+	if ttl := s.relay.TTL; ttl > 0 && (ttl < turn.MinTTL || ttl > turn.MaxTTL) {
+		r.fail("turn-ttl", fmt.Sprintf("it is not from %s to %s", shortDuration(turn.MinTTL), shortDuration(turn.MaxTTL)))
 	}
 	if s.turnTLS = r.keyPair("turn-tls-cert", "turn-tls-key"); !s.turnTLS.isSet() {
 		s.turnTLS = s.tls

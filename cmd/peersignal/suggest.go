@@ -4,7 +4,7 @@ import "fmt"
 
 // didYouMean suggests the nearest of the names, if one is near.
 func didYouMean(wrong string, names []string) string {
-	best, distance := "", len(wrong)/2+1
+	best, distance := "", len(wrong)/3+2
 	for _, n := range names {
 		if d := editDistance(wrong, n); d < distance {
 			best, distance = n, d

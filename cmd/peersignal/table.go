@@ -16,7 +16,7 @@ var sections = []section{
 		{"listen", text, ":8080", "address for HTTP and WebSocket"},
 		{"tls-cert", text, nil, "file with a certificate chain (PEM), which makes --listen HTTPS; read again when it changes"},
 		{"tls-key", text, nil, "file with the key of --tls-cert"},
-		{"name", list, nil, "host:port that clients dial; the first is canonical (repeatable; default: localhost and own addresses)"},
+		{"name", list, nil, "host:port that clients dial; the first is canonical (repeatable; default: --acme-host, else localhost and own addresses)"},
 		{"allow-origin", list, nil, "host of web pages that may connect, besides the dialled one (repeatable)"},
 		{"trusted-proxy", list, nil, "network (CIDR) whose X-Forwarded-For is believed (repeatable)"},
 		{"drain-window", duration, 10 * time.Second, "within which time clients are told to come back when the server stops"},

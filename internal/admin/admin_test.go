@@ -307,8 +307,18 @@ func TestBrokenBlockFile(t *testing.T) {
 			t.Errorf("%q: %v, %v", text, err, p.blocks)
 		}
 	}
-	gone := filepath.Join(t.TempDir(), "no", "folder")
+	folder := filepath.Join(t.TempDir(), "folder")
+	gone := filepath.Join(folder, "blocks.json")
+	if _, err = admin.NewBlocklist(gone, p); err == nil || admin.Check(gone) == nil {
+		t.Error("a file whose folder is missing is accepted")
+	}
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if l, err = admin.NewBlocklist(gone, p); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.Block(admin.Block{Device: "d1"}); err == nil || !strings.Contains(err.Error(), "could not be kept") {

@@ -104,6 +104,10 @@ func (l *Blocklist) Unblock(b Block) (found bool, err error) {
 func readBlocks(path string) ([]Block, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		// The first block makes the file, and can't make its folder.
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			return nil, fmt.Errorf("reading the block file %s: its folder is missing: %w", path, err)
+		}
 		return nil, nil
 	}
 	if err != nil {

@@ -125,7 +125,7 @@ func TestTampering(t *testing.T) {
 		{"last altered", func(l []string) []string { l[9] = strings.Replace(l[9], "stopped", "started", 1); return l }, 10, "altered"},
 		{"removed", func(l []string) []string { return slices.Delete(l, 3, 5) }, 4, "lines 4 to 5 are missing"},
 		{"repeated", func(l []string) []string { return slices.Insert(l, 4, l[3]) }, 5, "line 4 stands where line 5 has to be"},
-		{"reordered", swap, 4, "lines 4 to 4 are missing"},
+		{"reordered", swap, 4, "line 4 is missing"},
 		{"no JSON", func(l []string) []string { l[2] = "\n"; return l }, 3, "not a line"},
 		{"not ended", func(l []string) []string { l[2] = strings.TrimSpace(l[2]); return l }, 3, ""},
 		{"endless", func(l []string) []string { l[2] = strings.Repeat("x", 1<<20); return l }, 3, "not a line"},

@@ -150,6 +150,8 @@ func parseLine(text []byte) (Line, error) {
 // follows checks that a line is the next one after p.
 func (l *Line) follows(p place) error {
 	switch want := p.seq + 1; {
+	case l.Seq == want+1:
+		return fmt.Errorf("line %d is missing before it", want)
 	case l.Seq > want:
 		return fmt.Errorf("lines %d to %d are missing before it", want, l.Seq-1)
 	case l.Seq < want:

@@ -27,7 +27,11 @@ func (e *examination) dns(ctx context.Context) bool {
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", e.host)
 	if err != nil {
-		e.fail("DNS", "Create an A or AAAA record for the name, or correct the URL.", "looking up %s: %v", e.host, err)
+		advice := "Create an A or AAAA record for the name, or correct the URL."
+		if missing, ok := errors.AsType[*net.DNSError](err); !ok || !missing.IsNotFound {
+			advice = "This machine's DNS does not answer: see its network and /etc/resolv.conf, or whether the name's servers work."
+		}
+		e.fail("DNS", advice, "looking up %s: %v", e.host, err)
 		return false
 	}
 	for _, a := range addrs {

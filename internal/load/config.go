@@ -136,7 +136,7 @@ func (c *Config) validate() error {
 		bad  bool
 		text string
 	}{
-		{!slices.Contains(Scenarios(), c.Scenario), fmt.Sprintf("there is no scenario %q", c.Scenario)},
+		{!slices.Contains(Scenarios(), c.Scenario), fmt.Sprintf("%q is none of the scenarios %v", c.Scenario, Scenarios())},
 		{c.Dialect == nil, "it needs a dialect"},
 		{c.Devices < 1 || c.Devices > maxDevices, fmt.Sprintf("devices must be 1 to %d", maxDevices)},
 		{c.Scenario == Pairs && c.Devices%2 != 0, "pairs need an even number of devices"},
