@@ -71,7 +71,13 @@ func metrics(t *testing.T) string {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cert, key := certificate(t)
-	if err := w.StartServer(ctx, "--turn-tls-listen", "127.0.0.1:0", "--turn-tls-cert", cert, "--turn-tls-key", key); err != nil {
+	pushKey := filepath.Join(t.TempDir(), "push.key")
+	if err := os.WriteFile(pushKey, []byte(runTool(t, "", bin.Peersignal, "push-key")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.StartServer(ctx, "--turn-tls-listen", "127.0.0.1:0", "--turn-tls-cert", cert, "--turn-tls-key", key,
+		"--audit-file", filepath.Join(t.TempDir(), "audit.jsonl"),
+		"--push-key-file", pushKey, "--push-contact", "mailto:operator@example.org"); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.Get(w.URL() + "/metrics")
