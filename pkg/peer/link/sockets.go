@@ -63,8 +63,20 @@ func (s *sockets) ListenUDP(network string, addr *net.UDPAddr) (piontransport.UD
 	return c, err
 }
 
+// The stack asks TURN servers over IPv4 only. What it asks for is extended here
+// to servers of either family: it sees no difference.
+
+// ListenPacket is asked for sockets towards TURN servers, before it is known
+// which addresses they have.
 func (s *sockets) ListenPacket(network, addr string) (net.PacketConn, error) {
-	c, err := s.Net.ListenPacket(network, addr)
+	var c net.PacketConn
+	err := errors.ErrUnsupported
+	if network == "udp4" && addr == "0.0.0.0:0" {
+		c, err = s.Net.ListenPacket("udp", "[::]:0")
+	}
+	if err != nil { // this machine has no IPv6, or the address was chosen
+		c, err = s.Net.ListenPacket(network, addr)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +92,9 @@ func (s *sockets) DialTCP(network string, local, remote *net.TCPAddr) (piontrans
 	if local != nil {
 		d.LocalAddr = local
 	}
+	if network == "tcp4" && remote.IP.To4() == nil {
+		network = "tcp6"
+	}
 	c, err := s.CreateDialer(d).Dial(network, remote.String())
 	if err != nil {
 		return nil, err
@@ -94,6 +109,24 @@ func (s *sockets) DialTCP(network string, local, remote *net.TCPAddr) (piontrans
 		return nil, err
 	}
 	return t, nil
+}
+
+// ResolveUDPAddr implements the stack's network, see ListenPacket.
+func (s *sockets) ResolveUDPAddr(network, addr string) (*net.UDPAddr, error) {
+	a, err := s.Net.ResolveUDPAddr(network, addr)
+	if err != nil && network == "udp4" {
+		return s.Net.ResolveUDPAddr("udp6", addr)
+	}
+	return a, err
+}
+
+// ResolveTCPAddr implements the stack's network, see ListenPacket.
+func (s *sockets) ResolveTCPAddr(network, addr string) (*net.TCPAddr, error) {
+	a, err := s.Net.ResolveTCPAddr(network, addr)
+	if err != nil && network == "tcp4" {
+		return s.Net.ResolveTCPAddr("tcp6", addr)
+	}
+	return a, err
 }
 
 func (s *sockets) add(c io.Closer) error {
