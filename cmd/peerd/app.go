@@ -50,9 +50,7 @@ const rootExample = `  peerd init --name alice
   peerd group create garden
   peerd group invite garden
   peerd join 'peers:join#…' --wait
-  echo '{"type":"Note","text":"hello"}' | peerd put garden
-  go list -json std | peerd import garden - --type Package --key ImportPath
-  peerd watch garden`
+  go list -json std | peerd import garden - --type Package --key ImportPath`
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -65,7 +63,7 @@ func (a *app) root() *cobra.Command {
 	}
 	needsSubcommand(root)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	commonFlags(root.PersistentFlags())
 	root.AddCommand(
 		a.initCmd(), a.upCmd(), a.downCmd(), a.statusCmd(), a.idCmd(), a.eventsCmd(),
@@ -73,6 +71,7 @@ func (a *app) root() *cobra.Command {
 		a.putCmd(), a.getCmd(), a.lsCmd(), a.rmCmd(), a.findCmd(), a.indexCmd(), a.watchCmd(),
 		a.importCmd(), a.exportCmd(), a.quarantineCmd(), a.fileCmd(), a.notifyCmd(), a.inboxCmd(),
 	)
+	addExamples(root)
 	return root
 }
 

@@ -61,7 +61,7 @@ func (a *app) groupLsCmd() *cobra.Command {
 			if err := a.client().Do(cmd.Context(), "GET", "/groups", nil, &groups); err != nil {
 				return err
 			}
-			return a.print(groups, func() { a.showGroups(groups) })
+			return a.print(groups, func() { a.showGroups(groups, "no groups; make one with peerd group create NAME, or join one\n") })
 		},
 	}
 }
@@ -105,6 +105,9 @@ send it as you would send a key. It is kept nowhere.`,
 		Example: "  peerd group invite garden\n  peerd group invite garden --role read --uses 10 --expires 24h",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if in.Uses < 1 || in.Uses > 1000 {
+				return usageError{errors.New("--uses must be from 1 to 1000")}
+			}
 			if expires < time.Second {
 				return usageError{errors.New("--expires must be at least 1s")}
 			}
@@ -123,7 +126,7 @@ send it as you would send a key. It is kept nowhere.`,
 	cmd.Flags().StringVar(&in.Role, "role", "write", "read, write or admin")
 	cmd.Flags().IntVar(&in.Uses, "uses", 1, "how many people can join with it, 1 to 1000")
 	cmd.Flags().DurationVar(&expires, "expires", 7*24*time.Hour, "how long it is valid, at most 720h")
-	cmd.Flags().BoolVar(&in.Manual, "manual", false, "who joins waits for `peerd group admit`")
+	cmd.Flags().BoolVar(&in.Manual, "manual", false, "who joins waits for peerd group admit")
 	return cmd
 }
 

@@ -29,7 +29,7 @@ once and kept nowhere: write them down.`,
 		},
 	}
 	cmd.Flags().String("name", "", "your name, as members of your groups see it")
-	cmd.Flags().String("server", "", "signaling server, kept as the default of `peerd up`")
+	cmd.Flags().String("server", "", "signaling server, kept as the default of peerd up")
 	cmd.Flags().String("passphrase-file", "", "file whose first line is the passphrase")
 	cmd.Flags().BoolVar(&insecure, "insecure-keystore", false, "no passphrase: whoever reads the file has your keys")
 	return cmd

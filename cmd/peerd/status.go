@@ -70,7 +70,10 @@ func (a *app) showStatus(s api.Status) {
 		row(w, "server", serverLine(s.Server))
 	})
 	a.showDevices(s)
-	a.showGroups(s.Groups)
+	if len(s.Groups) > 0 {
+		a.printf("\n")
+	}
+	a.showGroups(s.Groups, "")
 	for _, j := range s.Joins {
 		line := fmt.Sprintf("\njoining %s as %s, asked since %s", orDash(j.Name), j.Role, ago(j.Since))
 		if j.Refusal != "" {
@@ -158,11 +161,12 @@ func syncState(d api.Device, names map[string]string) string {
 	return strings.Join(parts, ", ")
 }
 
-func (a *app) showGroups(groups []api.Group) {
+// showGroups prints a table, or notes what is said instead of an empty one.
+func (a *app) showGroups(groups []api.Group, none string) {
 	if len(groups) == 0 {
+		a.note("%s", none)
 		return
 	}
-	a.printf("\n")
 	a.table(func(w io.Writer) {
 		row(w, "GROUP", "ID", "ROLE", "MEMBERS", "DOCUMENTS", "CHANGES", "FINGERPRINT", "NOTES")
 		for _, g := range groups {
