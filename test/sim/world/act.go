@@ -90,9 +90,24 @@ func (w *World) perform(d *device, a Action) error {
 	if d.engine == nil {
 		return errSkip
 	}
+	if a.Kind >= Stop && a.Kind != Attack || a.Kind == Create || a.Kind == SetName {
+		return w.onDevice(d, a)
+	}
+	if len(w.groups) == 0 {
+		return errSkip
+	}
 	if a.Kind == Remove && w.users[int(a.Y)%len(w.users)] == d.user {
 		a.Kind = Leave // so it is
 	}
+	g := w.groups[int(a.X)%len(w.groups)]
+	if a.Kind == Accept || a.Kind == Decline {
+		g = d.offered(g)
+	}
+	return w.inGroup(d, g, a)
+}
+
+// onDevice plays an action that is about no group.
+func (w *World) onDevice(d *device, a Action) error {
 	switch a.Kind {
 	case Stop:
 		d.shut()
@@ -129,10 +144,32 @@ func (w *World) perform(d *device, a Action) error {
 		}
 		return err
 	}
-	if len(w.groups) == 0 {
-		return errSkip
+	return errSkip
+}
+
+// outsider is a user who is no member, if there is one.
+func (d *device) outsider(g peercrypto.ID, from int) *user {
+	users := d.w.users
+	for i := range users {
+		if u := users[(from+i)%len(users)]; !d.members[g][u.id] {
+			return u
+		}
 	}
-	return w.inGroup(d, w.groups[int(a.X)%len(w.groups)], a)
+	return users[from%len(users)]
+}
+
+// offered is a group that waits for this user's answer; else the given one.
+func (d *device) offered(g peercrypto.ID) peercrypto.ID {
+	list, err := d.engine.Groups(d.w.ctx)
+	if err != nil {
+		return g
+	}
+	for _, info := range list {
+		if info.Offered {
+			return info.ID
+		}
+	}
+	return g
 }
 
 // happened tells whether something was done, or may have been done before the power went.
@@ -211,7 +248,7 @@ func (w *World) inGroup(d *device, g peercrypto.ID, a Action) error {
 	case Join:
 		return w.join(d, a)
 	case Add:
-		return e.AddMember(ctx, g, other.genesis, w.role(a))
+		return e.AddMember(ctx, g, d.outsider(g, int(a.Y)).genesis, w.role(a))
 	case Accept:
 		err := e.Accept(ctx, g)
 		if happened(err) {

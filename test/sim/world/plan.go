@@ -133,7 +133,7 @@ func (p *Plan) action(rng *rand.Rand, at time.Duration, kind Kind, dev int) Acti
 
 // begin lets somebody make a group and invite most others.
 func (p *Plan) begin(rng *rand.Rand) {
-	for g := range 1 + rng.IntN(4)/3 {
+	for g := range 1 + rng.IntN(2) {
 		host := rng.IntN(len(p.Devices))
 		if host == p.Evil {
 			host = 0
@@ -145,7 +145,7 @@ func (p *Plan) begin(rng *rand.Rand) {
 			p.Actions = append(p.Actions, a)
 		}
 		for d, u := range p.Devices {
-			if u != p.Devices[host] && rng.IntN(8) > 0 {
+			if u != p.Devices[host] && rng.IntN(4) > 0 {
 				p.Actions = append(p.Actions, p.action(rng, time.Duration(4+g+rng.IntN(20))*time.Second, Join, d))
 			}
 		}
