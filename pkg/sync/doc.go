@@ -64,6 +64,9 @@
 // other. Not equal, and nothing moves any more: one side can't take something yet; the next try comes after a pause
 // that doubles from 1 s to 60 s.
 //
+// A device that lacks data of a group, by the counts that both told, has it brought by one session at a time: it puts off rounds of the others, as
+// lower device by not beginning them, as higher by not answering yet, until that one is done, ends, or brings fewer than 100 entries in 5 s.
+//
 // New entries follow between rounds. A device that wrote an entry sends it; a device that received it from elsewhere
 // sends HAVE and the entry on WANT. Each session reads the log of its groups from a position, so a slow peer costs no
 // memory. What an entry refers to and what is missing is asked for with WANT once. A group that changed since it was

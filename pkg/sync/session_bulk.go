@@ -390,6 +390,7 @@ func (s *Session) takeIn(ctx context.Context, d delivery) (IngestResult, error) 
 	if err != nil {
 		return res, err
 	}
+	s.e.wanted.turns.moved(d.group, s, res.Accepted)
 	s.note(ctx, noteIngested{d.group, res})
 	return res, nil
 }

@@ -34,6 +34,7 @@ type round struct {
 	number   uint64
 	kind     entry.Kind
 	ex       *recon.Exchange // nil when idle or settling
+	waits    bool            // with more: another session is bringing what is missing
 	more     bool            // ex can go on when there is room to send
 	asked    bool            // the last frame that was sent asked something
 	messages uint64          // RECON frames of the lower device: sent there, processed at the other
@@ -75,14 +76,26 @@ func (x source) Refs(lo, hi recon.Ref, limit int) ([]recon.Ref, error) {
 	return out, err
 }
 
-// startRound reconciles a scope; own is this side of the group.
+// startRound reconciles a scope; own is this side of the group. When another session is bringing what this side lacks, advance tries again.
 func (s *Session) startRound(ctx context.Context, gs *groupSession, own element, kind entry.Kind) error {
+	if s.waits(gs, own, kind) {
+		gs.round.phase, gs.round.ex, gs.round.more, gs.round.waits = idle, nil, true, true
+		return nil
+	}
 	gs.round = round{
 		phase: exchanging, number: gs.round.number + 1, kind: kind,
 		own: own.of(kind), remote: gs.remote.of(kind),
 	}
 	gs.round.ex = s.loop.rec.Round(gs.round.number).Ask()
 	return s.advance(ctx, gs)
+}
+
+// waits tells whether another session is bringing what this side lacks; otherwise this one has its turn if it lacks something.
+func (s *Session) waits(gs *groupSession, own element, kind entry.Kind) bool {
+	if kind != entry.Data || gs.remote == nil || gs.remote.data.count <= own.data.count {
+		return false
+	}
+	return !s.e.wanted.turns.take(gs.id, s)
 }
 
 // reconcile takes a RECON frame.
@@ -95,6 +108,7 @@ func (s *Session) reconcile(ctx context.Context, f reconFrame) error {
 	if !s.lower && f.round > rd.number {
 		*rd = round{phase: exchanging, number: f.round, kind: f.scope.Kind}
 		rd.ex = s.loop.rec.Round(f.round).Answer()
+		rd.waits = true // unless it has its turn
 	}
 	if rd.phase != exchanging || f.round != rd.number || f.scope.Kind != rd.kind {
 		return nil // of a round that was given up
@@ -111,6 +125,23 @@ func (s *Session) reconcile(ctx context.Context, f reconFrame) error {
 // advance goes on with the reconciliation of a group as far as there is room to send; proceed calls it again for the rest.
 func (s *Session) advance(ctx context.Context, gs *groupSession) error {
 	rd := &gs.round
+	if rd.waits {
+		if s.lower && s.e.wanted.turns.taken(gs.id, s) {
+			return nil // the end of that turn wakes loop
+		}
+		if s.lower {
+			rd.more, rd.waits = false, false
+			return s.compare(ctx, gs, false)
+		}
+		own, _, err := s.element(ctx, gs.id)
+		if err != nil {
+			return err
+		}
+		if rd.waits = s.waits(gs, own, rd.kind); rd.waits {
+			rd.more = true
+			return nil
+		}
+	}
 	if rd.ex == nil {
 		return nil
 	}
@@ -231,6 +262,7 @@ func (s *Session) marked(f markFrame) error {
 		return nil
 	}
 	s.flush(gs)
+	s.e.wanted.turns.end(gs.id, s)
 	rd.mark, rd.phase, rd.ex = nil, idle, nil
 	gs.live = true
 	s.jobs.add(job{group: gs.id, marked: &markFrame{scope: f.scope, round: f.round}})
@@ -254,6 +286,9 @@ func (s *Session) endRound(ctx context.Context, f markFrame) error {
 		return err
 	}
 	kind := f.scope.Kind
+	if kind == entry.Data {
+		s.e.wanted.turns.end(gs.id, s) // another round takes it again
+	}
 	progress := own.of(kind) != gs.round.own || remote.of(kind) != gs.round.remote
 	switch {
 	case own.of(kind) != remote.of(kind) && progress:

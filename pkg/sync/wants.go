@@ -18,6 +18,8 @@ const (
 type wantTable struct {
 	mu    sync.Mutex
 	until map[peercrypto.Hash]want
+
+	turns turnTable
 }
 
 type want struct {
@@ -48,8 +50,9 @@ func (t *wantTable) claim(h peercrypto.Hash, by *Session, now int64) bool {
 	return true
 }
 
-// release forgets what a session asked for.
+// release forgets what a session asked for or had its turn with.
 func (t *wantTable) release(by *Session) {
+	t.turns.end("", by)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for h, w := range t.until {
