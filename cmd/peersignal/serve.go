@@ -243,6 +243,8 @@ func (a *app) banner(s *settings) string {
 	switch {
 	case len(s.names) > 0 && a.secure:
 		url = "https://" + s.names[0] + " (on " + own + ")"
+	case len(s.names) > 0 && isLocal(s.names[0]):
+		url = "http://" + s.names[0] + " (on " + own + ")"
 	case len(s.names) > 0:
 		url = "https://" + s.names[0] + " (through your TLS proxy to " + own + ")"
 	}

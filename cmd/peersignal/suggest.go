@@ -1,10 +1,13 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // didYouMean suggests the nearest of the names, if one is near.
 func didYouMean(wrong string, names []string) string {
-	best, distance := "", len(wrong)/3+2
+	best, distance := "", len(strings.TrimLeft(wrong, "-"))/3+2
 	for _, n := range names {
 		if d := editDistance(wrong, n); d < distance {
 			best, distance = n, d
