@@ -9,10 +9,10 @@ import (
 // TestFindsABug: a bug that is put in is found, by the same way as `make sim-bugs` goes for all of them.
 func TestFindsABug(t *testing.T) {
 	var out bytes.Buffer
-	if err := hunt(t.Context(), t.TempDir(), options{first: 1, seeds: 60, jobs: 2}, "judged once", &out); err != nil {
+	if err := hunt(t.Context(), t.TempDir(), options{first: 1, seeds: 60, jobs: 2}, "first arrival wins", &out); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(out.String(), "found   judged once") {
+	if !strings.Contains(out.String(), "found   first arrival wins") {
 		t.Error(out.String())
 	}
 }
