@@ -23,6 +23,9 @@ type Identity struct {
 	Device        SigningKey
 	DeviceBox     BoxSecretKey
 	DeviceCreated int64 // unix milliseconds, the time of the device's id
+	// History are the key events that lead from the key in Genesis to User, in
+	// canonical form; none while User is that key. Package sync/keys reads them.
+	History [][]byte
 }
 
 // NewIdentity makes a user with one device, and the recovery key whose hash is

@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/crypto/argon2"
 )
 
-// Errors of [SaveKeystore] and [LoadKeystore].
+// Errors of [SaveKeystore], [ReplaceKeystore] and [LoadKeystore].
 var (
 	ErrKeystoreExists   = errors.New("key store exists")
 	ErrKeystoreModes    = errors.New("others can reach the key store")
@@ -41,7 +42,7 @@ const (
 
 	saltLen = 16
 	// maxKeystore is far more than a key store has.
-	maxKeystore = 16 * 1024
+	maxKeystore = 256 * 1024
 )
 
 // keystoreFile is the file: canonical JSON, and a line end that readers ignore.
@@ -63,12 +64,13 @@ type keystoreKDF struct {
 // keystoreEntries is what is sealed: canonical JSON. The keys are base64url of
 // 32 bytes each.
 type keystoreEntries struct {
-	V             int         `json:"v"` // 1
-	Genesis       UserGenesis `json:"genesis"`
-	User          string      `json:"user"`
-	Device        string      `json:"device"`
-	DeviceBox     string      `json:"deviceBox"`
-	DeviceCreated int64       `json:"deviceCreated"`
+	V             int              `json:"v"` // 1
+	Genesis       UserGenesis      `json:"genesis"`
+	User          string           `json:"user"`
+	Device        string           `json:"device"`
+	DeviceBox     string           `json:"deviceBox"`
+	DeviceCreated int64            `json:"deviceCreated"`
+	Keys          []jsontext.Value `json:"keys,omitzero"` // key events, canonical
 }
 
 func encodeKeystore(id Identity, o KeystoreOptions) ([]byte, error) {
@@ -98,10 +100,14 @@ func encodeKeystoreWith(id Identity, o KeystoreOptions, salt [saltLen]byte, nonc
 	if err != nil {
 		return nil, err
 	}
+	var history []jsontext.Value
+	for _, event := range id.History {
+		history = append(history, event)
+	}
 	plain, err := MarshalCanonical(keystoreEntries{
 		V: 1, Genesis: id.Genesis, User: EncodeB64u(id.User.ExportSeed()),
 		Device: EncodeB64u(id.Device.ExportSeed()), DeviceBox: EncodeB64u(id.DeviceBox.ExportBytes()),
-		DeviceCreated: id.DeviceCreated,
+		DeviceCreated: id.DeviceCreated, Keys: history,
 	})
 	if err != nil {
 		return nil, err
@@ -195,6 +201,9 @@ func decodeEntries(plain []byte) (Identity, error) {
 		return Identity{}, fmt.Errorf("%w: entries: %w", ErrKeystoreFormat, err)
 	}
 	id := Identity{Genesis: e.Genesis, User: user, Device: device, DeviceBox: box, DeviceCreated: e.DeviceCreated}
+	for _, event := range e.Keys {
+		id.History = append(id.History, event)
+	}
 	if err := id.Validate(); err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", ErrKeystoreFormat, err)
 	}

@@ -45,6 +45,38 @@ func saveKeystore(path string, id Identity, o KeystoreOptions) error {
 	return syncDir(dir)
 }
 
+// ReplaceKeystore puts another identity in the place of the one in path, which
+// must exist. A crash leaves the old one or the new one, whole. When it returns
+// nil the new one is on disk, and the old one is gone.
+func ReplaceKeystore(path string, id Identity, o KeystoreOptions) error {
+	if err := replaceKeystore(path, id, o); err != nil {
+		return fmt.Errorf("replacing key store %s: %w", path, err)
+	}
+	return nil
+}
+
+func replaceKeystore(path string, id Identity, o KeystoreOptions) error {
+	if _, err := readKeystore(path); err != nil {
+		return err
+	}
+	raw, err := encodeKeystore(id, o)
+	if err != nil {
+		return err
+	}
+	if len(raw) >= maxKeystore {
+		return fmt.Errorf("%w: larger than %d bytes", ErrKeystoreFormat, maxKeystore)
+	}
+	dir := filepath.Dir(path)
+	temp, err := writeTemp(dir, append(raw, '\n'))
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return syncDir(dir)
+}
+
 // publish gives temp the name path, unless somebody has made path meanwhile,
 // and removes the name temp in any case.
 func publish(temp, path string) error {

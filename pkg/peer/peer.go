@@ -76,7 +76,7 @@ func (p *Peer) newLink() (*link.Link, error) {
 	return link.New(link.Config{
 		Server: p.cfg.Server, Identity: p.cfg.Identity, UserDoc: p.engine.UserDoc(),
 		ICETransport: p.cfg.ICETransport, AllowLoopback: p.cfg.AllowLoopback, ExtraICE: p.cfg.ExtraICE,
-		Admit: p.admit, TLS: p.cfg.TLS,
+		Admit: p.admit, CheckKeys: checkKeys, TLS: p.cfg.TLS,
 		ReconnectMin: p.cfg.ReconnectMin, ReconnectMax: p.cfg.ReconnectMax,
 		Logger: p.cfg.Logger, Now: p.cfg.Now,
 	})

@@ -169,8 +169,16 @@ func (p *Peer) session(ctx context.Context, c *connection, r link.Remote) error 
 		return err
 	}
 	defer func() { _ = t.Close() }()
+	history, err := groupsync.ParseHistory(r.Genesis, r.History, r.UserKey)
+	if len(r.History) == 0 {
+		history, err = nil, nil
+	}
+	if err != nil {
+		return err
+	}
 	p.hub.publish(SyncStarted{Device: r.DeviceID, User: r.UserID})
 	return p.engine.NewSession(groupsync.Peer{
 		UserID: r.UserID, UserKey: r.UserKey, Genesis: r.Genesis, DeviceID: r.DeviceID, UserDoc: r.UserDoc,
+		Keys: history,
 	}, t).Run(ctx)
 }

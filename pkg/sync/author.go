@@ -95,6 +95,7 @@ func (b *batch) insert(ent *entry.Entry) error {
 	b.changed = true
 	b.newOps = append(b.newOps, it)
 	b.opItems[ent.Hash] = it
+	b.noteKeys(ent)
 	return b.evaluate()
 }
 

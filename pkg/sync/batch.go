@@ -71,6 +71,8 @@ type batch struct {
 	result      IngestResult
 	events      []Event
 	committed   func() // called after the commit, before anybody is told
+	// rekeyedUsers are those for whom a new key may have come.
+	rekeyedUsers map[peercrypto.ID]bool
 }
 
 // update runs fn and what follows from it in one transaction. rec is used for a group that the store does not have yet.
@@ -134,6 +136,7 @@ func (e *Engine) announce(b *batch) {
 		b.events = append(b.events, GroupChanged{b.g.id}, RendezvousChanged{})
 		e.alarm(b)
 		e.removed(b)
+		defer e.rekeyed(b)
 	}
 	if b.committed != nil {
 		b.committed()
@@ -274,6 +277,7 @@ func (b *batch) admitOp(it *item) error {
 		b.changed = true
 		b.newOps = append(b.newOps, it)
 		b.opItems[it.ent.Hash] = it
+		b.noteKeys(it.ent)
 		return nil
 	case errors.As(err, &missing):
 		return b.quarantine(it, missing.Refs)

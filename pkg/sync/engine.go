@@ -14,6 +14,7 @@ import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 	"github.com/peersignal/peersignal/pkg/sync/group"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // An Engine keeps the groups of one device. It is safe for concurrent use.
@@ -36,6 +37,11 @@ type Engine struct {
 	sessions map[*Session]struct{}
 	userDoc  []byte
 	closed   bool
+	// current are the keys of users who were looked at since the start.
+	current map[peercrypto.ID]peercrypto.PublicKey
+
+	line    []keys.Event // the own key history; read-only
+	pinning sync.Mutex   // held while what is remembered of a user's keys is read and written
 
 	// generation rises whenever members, groups, joins or the own name change: sessions look at their groups again then.
 	generation atomic.Int64
@@ -60,12 +66,19 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		joins:    map[peercrypto.ID]*pendingJoin{},
 		sessions: map[*Session]struct{}{},
 		done:     make(chan struct{}),
+		current:  map[peercrypto.ID]peercrypto.PublicKey{},
+	}
+	if err := e.loadLine(); err != nil {
+		return nil, fmt.Errorf("opening the sync engine: %w", err)
 	}
 	if err := e.load(ctx); err != nil {
 		return nil, fmt.Errorf("opening the sync engine: %w", err)
 	}
 	if err := e.loadUserDoc(ctx); err != nil {
 		return nil, fmt.Errorf("opening the sync engine: %w", err)
+	}
+	if err := e.settleKeys(ctx); err != nil {
+		e.log.Warn("the new key could not be set everywhere; it is tried again", "err", err)
 	}
 	return e, nil
 }
@@ -168,6 +181,8 @@ func (e *Engine) mayWrite(v *view, needs entry.Role) error {
 		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrDeleted)
 	case len(m.Principals) == 0 && needs != entry.Read:
 		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrKeyFrozen)
+	case e.lags(v.state):
+		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrKeyPending)
 	case !m.Role.AtLeast(needs) && needs == entry.Admin:
 		return fmt.Errorf("group %s: %w", v.rec.ID.Short(), ErrNotAdmin)
 	case !m.Role.AtLeast(needs):
@@ -265,7 +280,9 @@ func (e *Engine) Rendezvous() []Rendezvous {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for id, j := range e.joins {
-		if now < j.inv.Expires {
+		if now < j.inv.Expires && j.back != nil {
+			out = append(out, Rendezvous{Key: *j.back, Announce: true, Group: id, Invite: &InviteInfo{IPK: j.key().Public(), Joining: true}})
+		} else if now < j.inv.Expires {
 			out = append(out, inviteTopic(id, InviteInfo{IPK: j.key().Public(), Joining: true}))
 		}
 	}

@@ -22,7 +22,7 @@ func (e *Engine) CreateGroup(ctx context.Context, name string) (GroupInfo, error
 		return GroupInfo{}, fmt.Errorf("creating a group: %w", err)
 	}
 	create, err := entry.SignCreate(e.cfg.Identity.User, entry.CreateDraft{
-		ID: peercrypto.NewID(e.cfg.Now()), Owner: e.cfg.Identity.Genesis, Dev: e.deviceID, Name: name, Modified: e.now(),
+		ID: peercrypto.NewID(e.cfg.Now()), Owner: e.cfg.Identity.Genesis, Dev: e.deviceID, Name: name, Modified: e.now(), Keys: e.line,
 	})
 	if err != nil {
 		return GroupInfo{}, fmt.Errorf("creating a group: %w", err)

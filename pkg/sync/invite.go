@@ -10,6 +10,7 @@ import (
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // maxRequests is how many claims of one group wait for Admit.
@@ -173,16 +174,16 @@ func (b *batch) admitClaim(p Peer, claim entry.Claim) *refusal {
 		}
 		return refused(RefusedWaiting, "an admin was asked to admit you")
 	}
-	if err := b.add(p.Genesis, claim, invite.Hash); err != nil {
+	if err := b.add(p.Genesis, p.Keys, claim, invite.Hash); err != nil {
 		b.e.log.Warn("an admission failed", "group", b.g.id.Short(), "user", p.UserID.Short(), "err", err)
 		return refused(RefusedBusy, "the other device could not write the admission")
 	}
 	return nil
 }
 
-func (b *batch) add(user peercrypto.UserGenesis, claim entry.Claim, invite peercrypto.Hash) error {
+func (b *batch) add(user peercrypto.UserGenesis, events []keys.Event, claim entry.Claim, invite peercrypto.Hash) error {
 	_, err := b.operation(entry.Admin, entry.Add{
-		UserID: claim.UserID, User: user, Role: claim.Role, Invite: &invite, Claim: &claim,
+		UserID: claim.UserID, User: user, Keys: events, Role: claim.Role, Invite: &invite, Claim: &claim,
 	})
 	return err
 }
@@ -217,6 +218,7 @@ func (b *batch) openFor(invite *entry.Entry, op entry.Invite, claim entry.Claim)
 // storedRequest is a claim that waits for Admit.
 type storedRequest struct {
 	User    peercrypto.UserGenesis `json:"user"`
+	Keys    []keys.Event           `json:"keys,omitempty"`
 	Name    string                 `json:"name"`
 	Claim   entry.Claim            `json:"claim"`
 	Invite  peercrypto.Hash        `json:"invite"`
@@ -238,7 +240,7 @@ func (b *batch) request(p Peer, claim entry.Claim, invite peercrypto.Hash) error
 	if n >= maxRequests {
 		return ErrLimit
 	}
-	r := storedRequest{User: p.Genesis, Claim: claim, Invite: invite, Arrived: b.now}
+	r := storedRequest{User: p.Genesis, Keys: p.Keys, Claim: claim, Invite: invite, Arrived: b.now}
 	if doc, err := peercrypto.ParseUserDoc(p.UserDoc); err == nil && doc.ID == p.UserID && doc.PublicKey == p.UserKey {
 		r.Name = doc.Name
 	}
@@ -290,7 +292,7 @@ func (e *Engine) Admit(ctx context.Context, group, user peercrypto.ID) error {
 		if err := json.Unmarshal(raw, &r); err != nil {
 			return err
 		}
-		if err := b.add(r.User, r.Claim, r.Invite); err != nil {
+		if err := b.add(r.User, r.Keys, r.Claim, r.Invite); err != nil {
 			return err
 		}
 		return b.tx.PutValue(bucketRequests, requestKey(group, user), nil)

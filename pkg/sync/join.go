@@ -22,6 +22,8 @@ type pendingJoin struct {
 	claim   []byte // canonical; the same one for all devices that are asked
 	since   int64
 	refusal string
+	// back is a rendezvous key of a group to which this user comes back with a new key; there is no invitation then.
+	back *entry.TopicKey
 }
 
 func (j *pendingJoin) key() peercrypto.SigningKey { return peercrypto.InviteSigningKey(j.inv.Secret) }
@@ -31,10 +33,11 @@ type storedJoin struct {
 	Claim   json.RawMessage `json:"claim"`
 	Since   int64           `json:"since"`
 	Refusal string          `json:"refusal,omitempty"`
+	Back    *entry.TopicKey `json:"back,omitempty"`
 }
 
 func (j *pendingJoin) encode() ([]byte, error) {
-	return json.Marshal(storedJoin{j.inv.Link(), j.claim, j.since, j.refusal})
+	return json.Marshal(storedJoin{j.inv.Link(), j.claim, j.since, j.refusal, j.back})
 }
 
 func (e *Engine) loadJoins(r Reader) error {
@@ -47,7 +50,7 @@ func (e *Engine) loadJoins(r Reader) error {
 		if err != nil {
 			return fmt.Errorf("reading a pending join: %w", err)
 		}
-		e.joins[peercrypto.ID(key)] = &pendingJoin{inv, slices.Clone([]byte(s.Claim)), s.Since, s.Refusal}
+		e.joins[peercrypto.ID(key)] = &pendingJoin{inv, slices.Clone([]byte(s.Claim)), s.Since, s.Refusal, s.Back}
 		return nil
 	})
 }
@@ -204,6 +207,9 @@ func (e *Engine) completeJoin(ctx context.Context, from, id peercrypto.ID, j *pe
 			return err
 		}
 		if err := b.checkJoined(known); err != nil {
+			return err
+		}
+		if err := b.noteLag(); err != nil {
 			return err
 		}
 		return b.tx.PutValue(bucketJoins, string(id), nil)

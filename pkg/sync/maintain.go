@@ -66,6 +66,7 @@ func (m *maintainer) tick(ctx context.Context) error {
 		m.releaseDue(ctx),
 		m.expireQuarantine(ctx),
 		m.rotateKeys(ctx),
+		m.e.settleKeys(ctx),
 		m.leaveAgain(ctx),
 		m.forgetLeaves(ctx),
 		m.expireJoins(ctx),

@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -20,7 +21,7 @@ const (
 // maxUserDoc is the largest user document that is kept, in bytes.
 const maxUserDoc = 8 << 10
 
-// loadUserDoc reads the own document and signs a new one when there is none or the configured name differs.
+// loadUserDoc reads the own document and signs a new one when there is none, or the configured name or the key differs.
 func (e *Engine) loadUserDoc(ctx context.Context) error {
 	var raw []byte
 	err := e.store.View(ctx, func(r Reader) error {
@@ -31,11 +32,15 @@ func (e *Engine) loadUserDoc(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if doc, err := peercrypto.ParseUserDoc(raw); err == nil && doc.ID == e.userID && (doc.Name == e.cfg.Name || e.cfg.Name == "") {
+	name := e.cfg.Name
+	if doc, err := peercrypto.ParseUserDoc(raw); err == nil && doc.ID == e.userID {
 		e.userDoc = raw
-		return nil
+		name = cmp.Or(name, doc.Name)
+		if doc.Name == name && doc.PublicKey == e.cfg.Identity.User.Public() {
+			return nil
+		}
 	}
-	return e.writeName(ctx, e.cfg.Name)
+	return e.writeName(ctx, name)
 }
 
 // SetName changes the name that members of groups see. Sessions tell it.

@@ -63,6 +63,8 @@ type groupMeta struct {
 	Manual []peercrypto.Hash `json:"manual,omitempty"`
 	// Untold is when this user left, in unix ms, until another member's device has stored the leave.
 	Untold int64 `json:"untold,omitempty"`
+	// Returning is set while this user's new key waits for what the old one wrote.
+	Returning bool `json:"returning,omitempty"`
 	// Forks are the data chains that were found to fork, at most 64; each was told once.
 	Forks []forkedChain `json:"forks,omitempty"`
 }

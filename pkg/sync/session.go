@@ -143,6 +143,9 @@ func (s *Session) run(ctx context.Context) error {
 	if s.e.Admits(s.peer.UserID) == AdmitNone {
 		return ErrNotAdmitted
 	}
+	if err := s.e.meet(ctx, s.peer); err != nil {
+		return err
+	}
 	s.enroll()
 	defer s.retire()
 	ctx, s.fail = context.WithCancelCause(ctx)

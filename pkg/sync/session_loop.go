@@ -268,7 +268,9 @@ func (s *Session) unshared(ctx context.Context, id peercrypto.ID) {
 	}
 	// This user's other device is in a group that this one does not know yet, or from which somebody removed this user: there may be a new grant.
 	unknown := errors.Is(err, ErrNotFound) || err == nil && !g.view.Load().rec.Left
-	if unknown && s.peer.UserID == s.e.userID && !s.loop.fetching[id] {
+	j := s.e.pendingJoins()[id]
+	back := j != nil && j.back != nil // who says that this is a member knows the way back
+	if unknown && (s.peer.UserID == s.e.userID || back) && !s.loop.fetching[id] {
 		s.loop.fetching[id] = true
 		s.tell(rawFrame{group: id}.encode(frameJoin))
 	}
@@ -323,6 +325,7 @@ func (s *Session) foundEqual(ctx context.Context, gs *groupSession, position int
 		return err
 	}
 	s.e.bus.publish(Synced{Group: gs.id, Peer: s.peer.DeviceID, Fingerprint: fp})
+	s.slowly(func(ctx context.Context) { s.e.synced(ctx, gs.id) })
 	return s.askNames(ctx, gs.id)
 }
 
@@ -388,6 +391,9 @@ func (s *Session) follow(ctx context.Context, gs *groupSession) error {
 
 func (s *Session) tick(ctx context.Context) error {
 	now := s.e.cfg.Now()
+	if s.e.stale(s.peer) {
+		return ErrKeyRefused
+	}
 	if !s.loop.greeted {
 		if now.Sub(s.since) > helloWithin {
 			return fmt.Errorf("%w: no HELLO", ErrProtocol)

@@ -6,6 +6,7 @@ import (
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // A GroupInfo is what a user wants to know about a group.
@@ -149,6 +150,8 @@ type Peer struct {
 	Genesis  peercrypto.UserGenesis
 	DeviceID peercrypto.ID
 	UserDoc  []byte // signed user document; may be nil
+	// Keys are the events that lead from the key in Genesis to UserKey; none for a user with the first key.
+	Keys []keys.Event
 }
 
 // A Lane is one of the two streams of a Transport.

@@ -175,8 +175,8 @@ func (a *attempt) authenticate(tr *transport, main *channel) (*Conn, error) {
 	}
 	h := handshake{
 		role: role, conn: a.conn, expect: a.remote, localFP: tr.fp, remoteFP: remoteFP, offeredFP: a.offeredFP,
-		self: selfProof{cert: cert, device: l.cfg.Identity.Device, genesis: l.cfg.Identity.Genesis, userDoc: l.cfg.UserDoc},
-		now:  l.cfg.Now, verified: tr.peerVerified,
+		self: selfProof{cert: cert, device: l.cfg.Identity.Device, genesis: l.cfg.Identity.Genesis, userDoc: l.cfg.UserDoc, history: l.cfg.Identity.History},
+		now:  l.cfg.Now, verified: tr.peerVerified, checkKeys: l.cfg.CheckKeys,
 		userID: func(g peercrypto.UserGenesis) (peercrypto.ID, error) { return l.ids.of(g, ctx.Done()) },
 	}
 	remote, id, err := h.run(mainChannel{main})

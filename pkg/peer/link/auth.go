@@ -32,6 +32,7 @@ type auth1 struct {
 	Cert    peercrypto.DeviceCert  `json:"cert"`
 	User    json.RawMessage        `json:"user"` // signed User document
 	Genesis peercrypto.UserGenesis `json:"genesis"`
+	Keys    []json.RawMessage      `json:"keys,omitzero"` // key events, when the user key is not the one in genesis
 	Nonce   wire.Nonce             `json:"nonce"`
 }
 
@@ -107,6 +108,8 @@ type handshake struct {
 	// userID gives the id of a genesis body; it is slow (scrypt), so the link
 	// bounds how many run at once.
 	userID func(peercrypto.UserGenesis) (peercrypto.ID, error)
+	// checkKeys is Config.CheckKeys.
+	checkKeys func(genesis peercrypto.UserGenesis, events [][]byte, key peercrypto.PublicKey) error
 	// verified is called when the peer's proof was good, before auth3 is sent:
 	// from then on the peer may open streams.
 	verified func()
@@ -118,6 +121,7 @@ type selfProof struct {
 	device  peercrypto.SigningKey
 	genesis peercrypto.UserGenesis
 	userDoc []byte
+	history [][]byte
 }
 
 // run exchanges the three frames with ch and returns who the peer is and the
@@ -131,6 +135,9 @@ func (h *handshake) run(ch frames) (Remote, peercrypto.Hash, error) {
 	mine := auth1{
 		Type: "auth1", V: 2, Role: h.role, Cert: h.self.cert,
 		User: h.self.userDoc, Genesis: h.self.genesis, Nonce: nonce,
+	}
+	for _, event := range h.self.history {
+		mine.Keys = append(mine.Keys, event)
 	}
 	if err := writeFrame(ch, mine); err != nil {
 		return Remote{}, peercrypto.Hash{}, err
@@ -168,7 +175,7 @@ func (h *handshake) checkAuth1(p auth1, nonce wire.Nonce) (Remote, error) {
 	if c.DeviceID != e.DeviceID || c.DeviceKey != e.DeviceKey || c.UserID != e.UserID || c.UserKey != e.UserKey {
 		return Remote{}, fmt.Errorf("%w: another device or user", ErrWrongUser)
 	}
-	if err := h.checkGenesis(p.Genesis, c); err != nil {
+	if err := h.checkGenesis(p.Genesis, p.Keys, c); err != nil {
 		return Remote{}, err
 	}
 	doc, err := peercrypto.ParseUserDoc(p.User)
@@ -179,18 +186,17 @@ func (h *handshake) checkAuth1(p auth1, nonce wire.Nonce) (Remote, error) {
 		return Remote{}, fmt.Errorf("%w: the user document is another user's", ErrWrongUser)
 	}
 	r := remoteOf(c)
-	r.Genesis, r.UserDoc, r.Via = p.Genesis, doc.Canonical, e.Via
+	r.Genesis, r.UserDoc, r.Via, r.History = p.Genesis, doc.Canonical, e.Via, history(p.Keys)
 	return r, nil
 }
 
-// checkGenesis ties the user id to the user key. A key that replaced the first
-// one will be accepted here, with the key history that leads to it, once
-// devices exchange those.
-func (h *handshake) checkGenesis(g peercrypto.UserGenesis, c peercrypto.DeviceCert) error {
+// checkGenesis ties the user id to the user key: the one in the genesis, or the
+// one to which key events lead from there.
+func (h *handshake) checkGenesis(g peercrypto.UserGenesis, events []json.RawMessage, c peercrypto.DeviceCert) error {
 	if err := g.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrWrongUser, err)
 	}
-	if g.Key != c.UserKey {
+	if len(events) == 0 && g.Key != c.UserKey {
 		return fmt.Errorf("%w: the user key is not the one that the user began with", ErrWrongUser)
 	}
 	id, err := h.userID(g)
@@ -200,7 +206,24 @@ func (h *handshake) checkGenesis(g peercrypto.UserGenesis, c peercrypto.DeviceCe
 	if id != c.UserID {
 		return fmt.Errorf("%w: the user id does not belong to the key", ErrWrongUser)
 	}
+	if len(events) == 0 {
+		return nil
+	}
+	if h.checkKeys == nil {
+		return fmt.Errorf("%w: key histories are not configured", ErrWrongUser)
+	}
+	if err := h.checkKeys(g, history(events), c.UserKey); err != nil {
+		return fmt.Errorf("%w: %w", ErrWrongUser, err)
+	}
 	return nil
+}
+
+func history(events []json.RawMessage) [][]byte {
+	var out [][]byte
+	for _, e := range events {
+		out = append(out, e)
+	}
+	return out
 }
 
 func (h *handshake) transcript(mine, theirs auth1) transcript {

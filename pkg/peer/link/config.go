@@ -42,6 +42,10 @@ type Config struct {
 	// (peercrypto.SignUserDoc). It is sent to peers during authentication;
 	// New refuses one of another user or key.
 	UserDoc []byte
+	// CheckKeys tells whether key events lead from the key in a genesis body,
+	// whose id was checked, to key. Without it only users are met who have the key
+	// that they began with. It is called from many goroutines.
+	CheckKeys func(genesis peercrypto.UserGenesis, events [][]byte, key peercrypto.PublicKey) error
 	// ICETransport limits the paths; default ICEAll.
 	ICETransport ICETransport
 	// AllowLoopback gathers and accepts 127.0.0.0/8 and ::1, for

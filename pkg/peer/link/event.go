@@ -17,6 +17,10 @@ type Remote struct {
 	// UserDoc is the peer's signed User document, canonical and verified;
 	// nil before authentication. Treat it as read-only.
 	UserDoc []byte
+	// History are the key events that lead from the key in Genesis to UserKey,
+	// checked by Config.CheckKeys; none before authentication, and none for a
+	// user with the first key.
+	History [][]byte
 	// Cert is the device certificate, verified.
 	Cert peercrypto.DeviceCert
 	// Via are the topics: of a discovery the topic it was seen on, of an offer

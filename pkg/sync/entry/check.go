@@ -69,8 +69,18 @@ func (o Create) check(e *Entry) string {
 		return "the owner is not the author"
 	case o.Policy != DefaultRules:
 		return "the policy is unknown"
-	case o.Group.Nonce != createNonce(e.ID, e.Dev, o.Name, o.Policy):
+	case o.Group.Nonce != createNonce(e.ID, e.Dev, o.Keys, o.Name, o.Policy):
 		return "the group's nonce does not fit the create"
+	case len(o.Keys) > MaxKeyEvents:
+		return "there are more than 64 key events"
+	}
+	if reason := eventsFault(o.Keys, e.Signer); reason != "" {
+		return reason
+	}
+	if line, err := o.Line(); err != nil {
+		return err.Error()
+	} else if line.Ended() {
+		return "the user has no key"
 	}
 	return nameFault(o.Name)
 }

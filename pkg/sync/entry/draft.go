@@ -5,6 +5,7 @@ import (
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/fold"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // OpDraft is an operation to be signed. Seq 0 needs Dev and no Prev, a later
@@ -97,7 +98,8 @@ type CreateDraft struct {
 	Owner    peercrypto.UserGenesis
 	Dev      peercrypto.ID // the device that signs
 	Name     string
-	Modified int64 // unix ms, also the group id's time
+	Modified int64        // unix ms, also the group id's time
+	Keys     []keys.Event // that lead from the key in Owner to the one that signs, if that is another
 }
 
 // SignCreate makes a group: its genesis body, its id and the operation that
@@ -108,27 +110,28 @@ func SignCreate(key peercrypto.SigningKey, d CreateDraft) (*Entry, error) {
 	}
 	body := peercrypto.GroupGenesis{
 		V: 1, Created: d.Modified, Owner: d.Owner.ID(), Genesis: d.Owner.Hash(),
-		Nonce: createNonce(d.ID, d.Dev, d.Name, DefaultRules),
+		Nonce: createNonce(d.ID, d.Dev, d.Keys, d.Name, DefaultRules),
 	}
 	if err := body.Validate(); err != nil {
 		return nil, fmt.Errorf("making a group: %w", err)
 	}
 	return SignOperation(key, OpDraft{
 		ID: d.ID, Group: body.ID(), Signer: body.Owner, Modified: d.Modified, Dev: d.Dev,
-		Op: Create{Group: body, User: d.Owner, Name: d.Name, Policy: DefaultRules},
+		Op: Create{Group: body, User: d.Owner, Keys: d.Keys, Name: d.Name, Policy: DefaultRules},
 	})
 }
 
 // createNonce binds all of a create that the group's body does not hold, so
 // that an owner can't sign two creates for one group id.
-func createNonce(id, dev peercrypto.ID, name string, rules Rules) peercrypto.Nonce {
+func createNonce(id, dev peercrypto.ID, events []keys.Event, name string, rules Rules) peercrypto.Nonce {
 	var n peercrypto.Nonce
 	raw, err := peercrypto.MarshalCanonical(struct {
 		Dev    peercrypto.ID `json:"dev"`
 		ID     peercrypto.ID `json:"id"`
+		Keys   []keys.Event  `json:"keys,omitzero"`
 		Name   string        `json:"name"`
 		Policy Rules         `json:"policy"`
-	}{dev, id, name, rules})
+	}{dev, id, events, name, rules})
 	if err != nil {
 		return n // a name that is not UTF-8, which is refused elsewhere
 	}

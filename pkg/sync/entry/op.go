@@ -47,7 +47,8 @@ var DefaultRules = Rules{Admit: "admin"}
 // Create makes a group. See [SignCreate].
 type Create struct {
 	Group  peercrypto.GroupGenesis `json:"group"`
-	User   peercrypto.UserGenesis  `json:"user"` // the owner
+	User   peercrypto.UserGenesis  `json:"user"`          // the owner
+	Keys   []keys.Event            `json:"keys,omitzero"` // of an owner whose key is not that of User any more
 	Name   string                  `json:"name"`
 	Policy Rules                   `json:"policy"`
 }
@@ -63,9 +64,14 @@ type Add struct {
 }
 
 // Line returns the state of the user's keys in the grant; signatures are not checked.
-func (o Add) Line() (keys.State, error) {
-	s := keys.GenesisOf(o.UserID, o.User)
-	for _, e := range o.Keys {
+func (o Add) Line() (keys.State, error) { return lineOf(o.UserID, o.User, o.Keys) }
+
+// Line returns the state of the owner's keys in the grant; signatures are not checked.
+func (o Create) Line() (keys.State, error) { return lineOf(o.Group.Owner, o.User, o.Keys) }
+
+func lineOf(user peercrypto.ID, body peercrypto.UserGenesis, events []keys.Event) (keys.State, error) {
+	s := keys.GenesisOf(user, body)
+	for _, e := range events {
 		var err error
 		if s, err = s.Follow(e); err != nil {
 			return s, err

@@ -34,13 +34,17 @@ func (l *Log) place(e *entry.Entry) (n *node, reason string, missing []peercrypt
 		return nil, "it is not an operation of this group", nil
 	}
 	n = &node{entry: e, hash: e.Hash, index: len(l.nodes), dev: e.Dev, epoch: -1}
-	if _, ok := e.Op.(entry.Create); ok {
+	if op, ok := e.Op.(entry.Create); ok {
 		if len(l.nodes) > 0 {
 			return nil, "the group has another create", nil
 		}
 		n.principal = newPrincipal(n, nil, nil)
 		n.author, n.under = n.principal, n
-		n.term = &term{n.principal, keys.GenesisOf(e.Signer, *n.principal.genesis)}
+		line, err := op.Line()
+		if err != nil {
+			return nil, err.Error(), nil
+		}
+		n.term = &term{n.principal, line}
 		return n, "", nil
 	}
 	missing = l.resolve(n)
@@ -245,6 +249,7 @@ func (l *Log) prove(n *node) string {
 		if op.User.ID() != e.Signer || op.Group.ID() != e.Group {
 			return "an id does not fit its body"
 		}
+		return proveEvents(keys.GenesisOf(e.Signer, op.User), op.Keys)
 	case entry.Add:
 		if op.Claim != nil && op.Claim.Verify() != nil {
 			return "the claim's signatures are wrong"
