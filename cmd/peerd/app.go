@@ -49,8 +49,7 @@ const rootExample = `  peerd init --name alice
   peerd up --server https://signal.example.org
   peerd group create garden
   peerd group invite garden
-  peerd join 'peers:join#…' --wait
-  go list -json std | peerd import garden - --type Package --key ImportPath`
+  peerd join 'peers:join#…' --wait`
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -70,6 +69,7 @@ func (a *app) root() *cobra.Command {
 		a.groupCmd(), a.joinCmd(), a.leaveCmd(),
 		a.putCmd(), a.getCmd(), a.lsCmd(), a.rmCmd(), a.findCmd(), a.indexCmd(), a.watchCmd(),
 		a.importCmd(), a.exportCmd(), a.quarantineCmd(), a.fileCmd(), a.notifyCmd(), a.inboxCmd(),
+		a.keyCmd(), a.recoverCmd(),
 	)
 	addExamples(root)
 	return root

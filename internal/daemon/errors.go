@@ -46,6 +46,8 @@ var meanings = []meaning{
 	{groupsync.ErrReadOnly, api.CodeNotAllowed, "Ask an admin of the group for the role \"write\"."},
 	{groupsync.ErrNotAdmin, api.CodeNotAllowed, "`peerd group members` shows who is admin."},
 	{groupsync.ErrKeyFrozen, api.CodeConflict, "Set a new key with the 24 words: peerd recover."},
+	{groupsync.ErrKeyPending, api.CodeConflict, "`peerd status` shows whether members are there; peerd key show tells what happened to your key."},
+	{groupsync.ErrNumber, api.CodeConflict, "Compare again with `peerd key safety-number`, not over peerd itself."},
 	{groupsync.ErrNotOwner, api.CodeNotAllowed, ""},
 	{groupsync.ErrOwner, api.CodeNotAllowed, ""},
 	{groupsync.ErrDeleted, api.CodeNotAllowed, ""},

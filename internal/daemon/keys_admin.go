@@ -70,6 +70,10 @@ func (s *Server) adopt(w http.ResponseWriter, r *http.Request, g groupsync.Group
 
 // keyRoutes adds the routes about keys of users, and what admins do with entries and users.
 func (s *Server) keyRoutes(add func(string, handler)) {
+	add("GET /keys/{user}", s.ofUser(s.userKeys))
+	add("GET /keys/{user}/safety-number", s.ofUser(s.safetyNumber))
+	add("POST /keys/{user}/verify", s.ofUser(s.verifyUser))
+	add("GET /keys/{user}/card", s.ofUser(s.card))
 	add("POST /groups/{group}/block", s.inGroup(s.block))
 	add("POST /groups/{group}/checkpoint", s.inGroup(s.checkpoint))
 	add("POST /groups/{group}/adopt", s.inGroup(s.adopt))
