@@ -90,16 +90,26 @@ func (a *app) open(args []string) (io.Reader, string, func(), error) {
 }
 
 func (a *app) getCmd() *cobra.Command {
-	return &cobra.Command{
+	var firstSeen bool
+	cmd := &cobra.Command{
 		Use: "get GROUP ID", Short: "Print one document", Args: args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			tie := ""
+			if firstSeen {
+				tie = "local"
+			}
 			var d api.Document
-			if err := a.client().Do(cmd.Context(), "GET", groupPath(args[0], "docs", args[1]), nil, &d); err != nil {
+			if err := a.client().Do(cmd.Context(), "GET", query(groupPath(args[0], "docs", args[1]), "tie", tie), nil, &d); err != nil {
 				return err
+			}
+			if d.Tied {
+				a.note("peerd: other devices may show something else\n")
 			}
 			return a.print(d, func() { a.printf("%s\n", a.pretty(d.Doc)) })
 		},
 	}
+	cmd.Flags().BoolVar(&firstSeen, "first-seen", false, "of changes of the same millisecond show the one that came here first")
+	return cmd
 }
 
 // pretty indents for a person and leaves bytes as they are for a program.

@@ -145,11 +145,25 @@ func (s *Server) importDocs(w http.ResponseWriter, r *http.Request, g groupsync.
 }
 
 func (s *Server) get(w http.ResponseWriter, r *http.Request, g groupsync.GroupInfo) error {
-	d, err := s.cfg.Peer.Get(r.Context(), g.ID, peercrypto.ID(r.PathValue("id")))
-	if err != nil {
-		return err
+	id := peercrypto.ID(r.PathValue("id"))
+	switch tie := r.URL.Query().Get("tie"); tie {
+	case "":
+		d, err := s.cfg.Peer.Get(r.Context(), g.ID, id)
+		if err != nil {
+			return err
+		}
+		return answer(w, docJSON(d))
+	case "local":
+		d, tied, err := s.cfg.Peer.GetFirstSeen(r.Context(), g.ID, id)
+		if err != nil {
+			return err
+		}
+		out := docJSON(d)
+		out.Tied = tied
+		return answer(w, out)
+	default:
+		return invalid("the rule for ties is local or none", "")
 	}
-	return answer(w, docJSON(d))
 }
 
 func (s *Server) deleteDoc(w http.ResponseWriter, r *http.Request, g groupsync.GroupInfo) error {

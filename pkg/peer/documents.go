@@ -27,6 +27,13 @@ func (p *Peer) Get(ctx context.Context, group, id peercrypto.ID) (groupsync.Docu
 	return p.engine.Get(ctx, group, id)
 }
 
+// GetFirstSeen is Get with another rule for changes of the same moment: the one
+// that came to this device first wins. tied tells that the result differs from
+// Get's; it may be a deleted document then. See groupsync.Engine.GetFirstSeen.
+func (p *Peer) GetFirstSeen(ctx context.Context, group, id peercrypto.ID) (doc groupsync.Document, tied bool, err error) {
+	return p.engine.GetFirstSeen(ctx, group, id)
+}
+
 // List calls fn for the documents that q selects, at most q.Limit (0 means
 // 1,000). To get all, ask again with After as the last id.
 func (p *Peer) List(ctx context.Context, q groupsync.DocumentQuery, fn func(groupsync.Document) error) error {

@@ -33,7 +33,7 @@ type maintainer struct {
 }
 
 // Run does what is due: deferred entries whose time came, new rendezvous keys where this user is an admin, a second leave
-// where a more senior grant undid the first, expiry of joins, invitations and quarantined entries. It returns ctx.Err(), or nil after Close.
+// where a more senior grant undid the first, expiry of joins, invitations, quarantined entries and documents. It returns ctx.Err(), or nil after Close.
 func (e *Engine) Run(ctx context.Context) error {
 	if err := e.enter(); err != nil {
 		return err
@@ -65,6 +65,7 @@ func (m *maintainer) tick(ctx context.Context) error {
 	return errors.Join(
 		m.releaseDue(ctx),
 		m.expireQuarantine(ctx),
+		m.expireDocuments(ctx),
 		m.rotateKeys(ctx),
 		m.e.settleKeys(ctx),
 		m.leaveAgain(ctx),

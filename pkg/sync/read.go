@@ -28,7 +28,7 @@ func (e *Engine) Get(ctx context.Context, group, subject peercrypto.ID) (Documen
 	var doc Document
 	err := e.store.View(ctx, func(r Reader) error {
 		d, ok, err := r.Document(group, subject)
-		if err == nil && (!ok || d.Deleted) {
+		if err == nil && (!ok || d.Deleted || d.expired(e.now())) {
 			err = ErrNotFound
 		}
 		doc = d
@@ -51,16 +51,21 @@ func (e *Engine) List(ctx context.Context, q DocumentQuery, fn func(Document) er
 		left = 1_000
 	}
 	for left > 0 {
-		docs, err := e.documents(ctx, q, min(left, page))
+		asked := min(left, page)
+		docs, err := e.documents(ctx, q, asked)
 		if err != nil {
 			return fmt.Errorf("listing documents of group %s: %w", q.Group.Short(), err)
 		}
 		for _, d := range docs {
+			if d.expired(e.now()) {
+				continue
+			}
+			left--
 			if err := fn(d); err != nil {
 				return err
 			}
 		}
-		if left -= len(docs); len(docs) < page {
+		if len(docs) < asked {
 			return nil
 		}
 		if q, err = q.behind(docs[len(docs)-1]); err != nil {
@@ -114,6 +119,9 @@ func (e *Engine) Watch(ctx context.Context, group peercrypto.ID, after int64, fn
 			return fmt.Errorf("watching group %s: %w", group.Short(), err)
 		}
 		for _, d := range docs {
+			if d.expired(e.now()) {
+				d = d.asTombstone()
+			}
 			if err := fn(d); err != nil {
 				return err
 			}
@@ -132,7 +140,8 @@ func (e *Engine) Watch(ctx context.Context, group peercrypto.ID, after int64, fn
 	}
 }
 
-// Export writes the live documents as NDJSON, in order of their ids, each in canonical form: replicas that hold the same write the same bytes.
+// Export writes the live documents as NDJSON, in order of their ids, each in canonical form: replicas that hold the same write the same bytes, as
+// far as no ttl ends between them.
 func (e *Engine) Export(ctx context.Context, group peercrypto.ID, w io.Writer) error {
 	out := bufio.NewWriterSize(w, 64<<10)
 	err := e.List(ctx, DocumentQuery{Group: group, Limit: 1 << 62}, func(d Document) error {

@@ -326,7 +326,8 @@ type Document struct {
 	Modified int64           `json:"modified"` // unix ms
 	Version  int64           `json:"version"`  // of this device; where a watch goes on
 	Deleted  bool            `json:"deleted,omitempty"`
-	Doc      json.RawMessage `json:"doc,omitempty"` // canonical; absent when deleted
+	Tied     bool            `json:"tied,omitempty"` // with tie=local: other devices may show something else
+	Doc      json.RawMessage `json:"doc,omitempty"`  // canonical; absent when deleted
 }
 
 // Import is a line of the progress of an import: everything that is counted is
