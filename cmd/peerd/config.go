@@ -136,15 +136,19 @@ func readConfig(v *viper.Viper, data string) error {
 	}
 	for _, key := range own.AllKeys() {
 		if !slices.Contains(fileKeys, key) {
-			return usageError{fmt.Errorf("configuration file %s: unknown key %q; did you mean %q?", path, key, nearest(key, fileKeys))}
+			return usageError{fmt.Errorf("configuration file %s: unknown key %q%s", path, key, didYouMean(key, fileKeys))}
 		}
 	}
 	return nil
 }
 
-// nearest returns the known word with the smallest edit distance.
-func nearest(word string, known []string) string {
-	return slices.MinFunc(known, func(a, b string) int { return distance(word, a) - distance(word, b) })
+// didYouMean names the nearest of the known words, or all when none is near.
+func didYouMean(word string, known []string) string {
+	best := slices.MinFunc(known, func(a, b string) int { return distance(word, a) - distance(word, b) })
+	if distance(word, best) > len(word)/3+1 {
+		return "; keys are " + strings.Join(known, ", ")
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
 }
 
 func distance(a, b string) int {

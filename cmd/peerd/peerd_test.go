@@ -260,10 +260,12 @@ func TestDaemon(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	for word, want := range map[string]string{"servr": "server", "ice_transport": "ice-transport", "loglevel": "log-level"} {
-		if got := nearest(word, fileKeys); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
+func TestDidYouMean(t *testing.T) {
+	for word, want := range map[string]string{
+		"servr": `"server"?`, "ice_transport": `"ice-transport"?`, "loglevel": `"log-level"?`, "frob": "keys are api, ",
+	} {
+		if got := didYouMean(word, fileKeys); !strings.Contains(got, want) {
+			t.Errorf("didYouMean(%q) = %q, want %q", word, got, want)
 		}
 	}
 }

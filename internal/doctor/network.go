@@ -117,7 +117,8 @@ func plain(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Err != nil {
 		err = op.Err
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	// pion has no error for a request that nobody answered.
+	if errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "all retransmissions failed") {
 		return errNoAnswer
 	}
 	return err

@@ -154,7 +154,9 @@ func (s *Server) relayAddresses() []netip.Addr {
 	var out []netip.Addr
 	for _, f := range []*family{s.family4, s.family6} {
 		if f != nil {
-			out = append(out, f.ip, f.public)
+			if out = append(out, f.ip); f.public != f.ip {
+				out = append(out, f.public)
+			}
 		}
 	}
 	return out
