@@ -37,9 +37,9 @@ func TestAdopt(t *testing.T) {
 	a, b, g := pair(t)
 	c := newNode(t, 2)
 	join(t, a, g, entry.Write, c)
-	early, late := b.put(g, `{"type":"Note","n":1}`), groupsync.Document{}
+	early := b.put(g, `{"type":"Note","n":1}`)
 	syncPair(t, a, b, g).end()
-	late = b.put(g, `{"type":"Note","n":2}`)
+	late := b.put(g, `{"type":"Note","n":2}`)
 	must(t, a.Remove(t.Context(), g, b.UserID(), ""))
 	e := newPen(t, b, g).write(nil)
 	if res := a.ingest(c, g, e); res.Deferred != 1 {

@@ -219,6 +219,43 @@ func TestRecoverFromThief(t *testing.T) {
 	}
 }
 
+// TestStaleSessionEnds: a session under a key that is replaced meanwhile ends.
+func TestStaleSessionEnds(t *testing.T) {
+	a, b, g := pair(t)
+	a.put(g, `{"type":"Note"}`)
+	c := syncPair(t, a, b, g)
+	ident := b.ident
+	r := rekeyOf(t, b, g, newKey(t))
+	a.ingest(b, g, r)
+	eventually(t, "the end of the session", func() bool { return len(a.Sessions()) == 0 })
+	ea, _ := c.end()
+	wantErr(t, ea, groupsync.ErrKeyRefused)
+	b.ident = ident
+	end, _ := newPipe()
+	wantErr(t, a.NewSession(b.peer(), end).Run(t.Context()), groupsync.ErrKeyRefused)
+}
+
+func FuzzParseCard(f *testing.F) {
+	id, _, err := peercrypto.NewIdentity((&clock{}).Now())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(groupsync.Card{Genesis: id.Genesis}.Text())
+	f.Add("peers:card#e30")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := groupsync.ParseCard(text)
+		if err != nil {
+			if !errors.Is(err, groupsync.ErrCard) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if again, err := groupsync.ParseCard(c.Text()); err != nil || again.Text() != c.Text() {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 // TestCardRefusals: a card that was changed is no card.
 func TestCardRefusals(t *testing.T) {
 	a, b, _ := pair(t)

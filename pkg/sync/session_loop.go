@@ -134,6 +134,9 @@ func (s *Session) learn(docs ...[]byte) {
 
 // changed looks at the groups again after something was committed.
 func (s *Session) changed(ctx context.Context) error {
+	if s.e.stale(s.peer) {
+		return ErrKeyRefused
+	}
 	if !s.loop.greeted {
 		return nil
 	}

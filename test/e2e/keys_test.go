@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -199,6 +198,6 @@ func TestKilledRotation(t *testing.T) {
 	put(t, ctx, d, "garden", `{"type":"Note"}`)
 	waitDocs(t, ctx, "garden", 3, d)
 	if again := userKeys(t, ctx, d, "me"); again.Key != changed.Key || len(again.Events) != len(k.Events)+1 {
-		t.Error(fmt.Sprintf("after %d rotations: %+v", len(k.Events), again))
+		t.Errorf("after %d rotations: %+v", len(k.Events), again)
 	}
 }

@@ -68,8 +68,9 @@
 // The key changes with the history. A change signed by the old key alone keeps
 // the trust and is marked (Rotated); a change by recovery or devices takes
 // Verified back to Introduced; if an event that was followed does not stand any
-// more, trust falls to Seen. A frozen or ended key is not [Pin.Usable]: no
-// certificate and no channel under it is accepted, and the user's other key is not either. Another
+// more, trust falls to Seen. A frozen or ended key is not [Pin.Usable]: nothing new
+// under it counts. While it is frozen, a channel under the key before the fork is
+// still served, to read; one under either of the contending keys is not. Another
 // genesis for the id is a conflict: it is remembered, at most four, never used.
 //
 // # What users compare

@@ -60,7 +60,7 @@ func NewPin(body peercrypto.UserGenesis, h History, now int64) Pin {
 	return p
 }
 
-// Usable reports whether entries and certificates under Key may be taken as the user's.
+// Usable reports whether what is new under Key may be taken as the user's.
 func (p Pin) Usable() bool { return !p.Frozen && !p.Ended }
 
 func (p *Pin) follow(h History) {
