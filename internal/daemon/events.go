@@ -79,7 +79,7 @@ func eventJSON(ev peer.Event) api.Event {
 func groupEventJSON(ev peer.Event) api.Event {
 	switch ev := ev.(type) {
 	case peer.SyncProgress:
-		return api.Event{Kind: "sync-progress", Device: string(ev.Device), Group: string(ev.Group), Have: ev.Have, Want: ev.Want}
+		return api.Event{Kind: "sync-progress", Device: string(ev.Device), Group: string(ev.Group), Have: ev.Have, Want: ev.Want, Unsent: ev.Unsent}
 	case peer.Synced:
 		return api.Event{Kind: "synced", Device: string(ev.Device), Group: string(ev.Group), Fingerprint: ev.Fingerprint}
 	case peer.GroupJoined:

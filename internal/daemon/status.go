@@ -84,7 +84,7 @@ func deviceJSON(d peer.DeviceStatus, name string) api.Device {
 	out.BytesIn, out.BytesOut = st.BytesIn, st.BytesOut
 	out.Since, out.Outgoing, out.Syncing = d.Since.UnixMilli(), d.Outgoing, d.Syncing
 	for _, g := range d.Groups {
-		out.Groups = append(out.Groups, api.DeviceGroup{Group: string(g.Group), Synced: g.Synced, Have: g.Have, Want: g.Want})
+		out.Groups = append(out.Groups, api.DeviceGroup{Group: string(g.Group), Synced: g.Synced, Have: g.Have, Want: g.Want, Unsent: g.Unsent})
 	}
 	return out
 }

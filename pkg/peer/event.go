@@ -74,6 +74,7 @@ type SyncStarted struct {
 type SyncProgress struct {
 	Device, Group      peercrypto.ID
 	Have, Want, Unsent int64
+	Received, Sent     int64 // by this session so far
 }
 
 // Synced says that this device and another one have equal sets of a group.

@@ -171,7 +171,7 @@ func (p *Peer) followEngine(events <-chan groupsync.Event) {
 		case groupsync.JoinRequested:
 			p.hub.publish(JoinRequested{Request: ev.Request})
 		case groupsync.Progress:
-			p.hub.publish(SyncProgress{Device: ev.Peer, Group: ev.Group, Have: ev.Have, Want: ev.Want, Unsent: ev.Unsent})
+			p.hub.publish(SyncProgress{Device: ev.Peer, Group: ev.Group, Have: ev.Have, Want: ev.Want, Unsent: ev.Unsent, Received: ev.Received, Sent: ev.Sent})
 		case groupsync.Synced:
 			p.hub.publish(Synced{Device: ev.Peer, Group: ev.Group, Fingerprint: ev.Fingerprint})
 		case groupsync.Alarm:

@@ -45,13 +45,15 @@ type Committed struct {
 	Entries  int   // new shared entries
 }
 
-// Progress tells how many entries of a group this device holds while a session brings more.
+// Progress tells how many entries of a group this device holds and the other one lacks while a session moves some, on both sides.
 type Progress struct {
 	Group  peercrypto.ID
 	Peer   peercrypto.ID // device
 	Have   int64         // entries held here
 	Want   int64         // entries held by the other device, as it said last
-	Unsent int64         // entries that the other device lacks, estimated
+	Unsent int64         // entries that the other device lacks and that were not sent yet, estimated
+
+	Received, Sent int64 // in this session: entries that came and were new, and that were sent
 }
 
 // Synced tells that this device and another hold exactly the same of a group.

@@ -360,4 +360,7 @@ type SessionGroup struct {
 	Synced bool  // both held the same when they compared last
 	Have   int64 // entries held here
 	Want   int64 // entries that the other device said it holds
+	Unsent int64 // entries that it lacks and that were not sent yet, estimated
+
+	Received, Sent int64 // entries that the session brought and that were new, and that it sent
 }

@@ -153,7 +153,11 @@ func (s *Session) sendRecords(ctx context.Context, group peercrypto.ID, recs []R
 	for i, r := range recs {
 		raws[i] = r.Raw
 	}
-	return s.sendEntries(ctx, group, raws)
+	if err := s.sendEntries(ctx, group, raws); err != nil {
+		return err
+	}
+	s.note(ctx, noteSent{group, int64(len(recs))})
+	return nil
 }
 
 func (s *Session) sendEntries(ctx context.Context, group peercrypto.ID, raws [][]byte) error {
@@ -259,8 +263,12 @@ func (s *Session) sendLog(ctx context.Context, j job) error {
 	})
 }
 
-// Notes of the committer.
+// Notes of the committer and of the bulk writer.
 type (
+	noteSent struct {
+		group   peercrypto.ID
+		entries int64
+	}
 	noteIngested struct {
 		group peercrypto.ID
 		res   IngestResult

@@ -37,6 +37,8 @@ type groupSession struct {
 	checked         time.Time
 	checkedPosition int64
 	sent            int64 // entries sent since the other side told its count
+	have            int64 // entries held here when something moved last
+	all             transferred
 
 	missing []peercrypto.Hash // entries that others refer to; asked for when no round is going on that may bring them
 
@@ -44,6 +46,9 @@ type groupSession struct {
 	backoff time.Duration
 	retryAt time.Time
 }
+
+// transferred counts the entries of a group that a session moved.
+type transferred struct{ in, out int64 }
 
 // runLoop owns the state of the session.
 func (s *Session) runLoop(ctx context.Context) error {
@@ -382,7 +387,6 @@ func (s *Session) follow(ctx context.Context, gs *groupSession) error {
 			}
 		}
 		if len(own) > 0 {
-			gs.sent += int64(len(own))
 			s.jobs.add(job{group: gs.id, hashes: own})
 		}
 		if len(others) > 0 {
@@ -443,13 +447,24 @@ func (s *Session) ask(ctx context.Context, gs *groupSession) error {
 	return nil
 }
 
+// want is how many entries the other side holds, as it said last.
+func (gs *groupSession) want() int64 { return gs.remote.ops.count + gs.remote.data.count }
+
+// unsent estimates how many entries the other side lacks that were not sent yet.
+func (gs *groupSession) unsent() int64 {
+	if gs.equal {
+		return 0
+	}
+	return max(0, gs.have-gs.want()-gs.sent)
+}
+
 // publishStatus lets Status see the groups.
 func (s *Session) publishStatus() {
 	list := make([]SessionGroup, 0, len(s.loop.groups))
 	for _, gs := range s.loop.groups {
-		sg := SessionGroup{Group: gs.id, Synced: gs.equal}
+		sg := SessionGroup{Group: gs.id, Synced: gs.equal, Received: gs.all.in, Sent: gs.all.out}
 		if gs.remote != nil {
-			sg.Want = gs.remote.ops.count + gs.remote.data.count
+			sg.Want, sg.Unsent = gs.want(), gs.unsent()
 		}
 		list = append(list, sg)
 	}

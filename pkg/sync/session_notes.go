@@ -11,6 +11,14 @@ func (s *Session) noted(ctx context.Context, n any) error {
 	switch n := n.(type) {
 	case noteIngested:
 		return s.ingested(ctx, n)
+	case noteSent:
+		if gs := s.loop.groups[n.group]; gs != nil {
+			gs.sent += n.entries
+			gs.all.out += n.entries
+			if !gs.equal {
+				s.progress(ctx, gs)
+			}
+		}
 	case noteMark:
 		if n.t == frameMark {
 			return s.marked(n.f)
@@ -67,12 +75,21 @@ func (s *Session) ingested(ctx context.Context, n noteIngested) error {
 	if err := s.askMissing(ctx, gs); err != nil {
 		return err
 	}
-	if gs.remote != nil && n.res.Accepted > 0 {
-		have := s.have(ctx, n.group)
-		want := gs.remote.ops.count + gs.remote.data.count
-		s.e.bus.publish(Progress{
-			Group: n.group, Peer: s.peer.DeviceID, Have: have, Want: max(want, have), Unsent: max(0, have-want-gs.sent),
-		})
+	if n.res.Accepted > 0 {
+		gs.all.in += int64(n.res.Accepted)
+		s.progress(ctx, gs)
 	}
 	return nil
+}
+
+// progress tells how far a group is, on both sides.
+func (s *Session) progress(ctx context.Context, gs *groupSession) {
+	if gs.remote != nil {
+		gs.have = s.have(ctx, gs.id)
+		s.e.bus.publish(Progress{
+			Group: gs.id, Peer: s.peer.DeviceID, Have: gs.have, Want: max(gs.want(), gs.have), Unsent: gs.unsent(),
+			Received: gs.all.in, Sent: gs.all.out,
+		})
+	}
+	s.publishStatus()
 }

@@ -220,7 +220,6 @@ func (s *Session) push(gs *groupSession, step recon.Step) {
 // flush queues what was collected, oldest first: single entries of neighbouring ranges in one job, and neighbouring ranges as one.
 func (s *Session) flush(gs *groupSession) {
 	list := gs.round.lacking
-	gs.sent += int64(gs.round.singles)
 	gs.round.lacking, gs.round.singles = nil, 0
 	slices.SortFunc(list, func(a, b recon.Send) int { return a.Lo.Compare(b.Lo) })
 	var jobs []job

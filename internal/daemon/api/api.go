@@ -147,8 +147,9 @@ type Device struct {
 type DeviceGroup struct {
 	Group  string `json:"group"`
 	Synced bool   `json:"synced"`
-	Have   int64  `json:"have"` // entries held here
-	Want   int64  `json:"want"` // entries held there, as told last
+	Have   int64  `json:"have"`             // entries held here
+	Want   int64  `json:"want"`             // entries held there, as told last
+	Unsent int64  `json:"unsent,omitempty"` // entries that it lacks and that were not sent yet, estimated
 }
 
 // Group is one group.
@@ -354,6 +355,7 @@ type Event struct {
 	Final       bool      `json:"final,omitempty"`
 	Have        int64     `json:"have,omitempty"`
 	Want        int64     `json:"want,omitempty"`
+	Unsent      int64     `json:"unsent,omitempty"`
 	Fingerprint string    `json:"fingerprint,omitempty"`
 	File        string    `json:"file,omitempty"` // id
 	Document    *Document `json:"document,omitempty"`
