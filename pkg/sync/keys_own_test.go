@@ -150,11 +150,12 @@ func TestRecover(t *testing.T) {
 	must(t, back.Return(t.Context(), card.Groups[0]))
 	back.reopen() // it lasts
 	alarms := b.Subscribe(t.Context())
-	syncPair(t, back, b, g).end()
+	c := syncPair(t, back, b, g)
 	eventually(t, "the new key", func() bool {
 		_, err := back.Put(t.Context(), g, json.RawMessage(`{"n":2,"type":"Note"}`))
 		return err == nil
 	})
+	c.end()
 	syncPair(t, back, b, g).end()
 	must(t, back.Rename(t.Context(), g, "owned again"))
 	syncPair(t, back, b, g).end()

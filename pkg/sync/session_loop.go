@@ -333,7 +333,9 @@ func (s *Session) foundEqual(ctx context.Context, gs *groupSession, position int
 		return err
 	}
 	s.e.bus.publish(Synced{Group: gs.id, Peer: s.peer.DeviceID, Fingerprint: fp})
-	s.slowly(func(ctx context.Context) { s.e.synced(ctx, gs.id) })
+	if g, err := s.e.replica(gs.id); err == nil && g.view.Load().meta.Returning {
+		s.slowly(func(ctx context.Context) { s.e.synced(ctx, gs.id) })
+	}
 	return s.askNames(ctx, gs.id)
 }
 
