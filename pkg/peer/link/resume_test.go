@@ -174,6 +174,11 @@ func TestDialWhileConnectionsBreak(t *testing.T) {
 			}
 			done <- err
 		}()
+		// A device that has no session at that moment knows nobody whom it could dial.
+		eventually(t, "attempt", func() bool {
+			st := a.link.Status()
+			return st.Attempts+len(st.Conns)+len(done) > 0
+		})
 		w.cut(false)
 		if err := <-done; err != nil {
 			t.Fatalf("Dial: %v", err)
