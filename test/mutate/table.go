@@ -44,7 +44,7 @@ var soundness = []mutation{
 	{"self-certifying-group", "a group's id is the hash of the body", groupPkg + "/check.go",
 		"if op.User.ID() != e.Signer || op.Group.ID() != e.Group {", "if false {", groupPkg, "^TestHistory11OneCreate$"},
 	{"one-create", "a group's nonce binds its create", entryPkg + "/check.go",
-		"case o.Group.Nonce != createNonce(e.ID, e.Dev, o.Name, o.Policy):", "case false:", groupPkg, "^TestHistory11OneCreate$"},
+		"case o.Group.Nonce != createNonce(e.ID, e.Dev, o.Keys, o.Name, o.Policy):", "case false:", groupPkg, "^TestHistory11OneCreate$"},
 	{"time-of-operation", "an operation is later than what it builds on", groupPkg + "/check.go",
 		"if l.nodes[r].entry.Modified >= e.Modified {", "if false {", groupPkg, "^TestForgedOperations$"},
 	{"time-of-data", "data is not older than its grant", groupPkg + "/check.go",
