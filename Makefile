@@ -5,7 +5,7 @@ GOLANGCI      := v2.15.0
 PKG           := github.com/peersignal/peersignal
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS       := -s -w -X $(PKG)/internal/buildinfo.Version=$(VERSION)
-FUZZTIME      ?= 3s
+FUZZTIME      ?= 1s
 RACE_PACKAGES := ./pkg/... ./internal/...
 
 export GOFLAGS ?= -buildvcs=false
@@ -52,7 +52,7 @@ bin/golangci-lint:
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for FUZZTIME (default 3s; try FUZZTIME=10m)
+fuzz: ## each fuzz target for FUZZTIME (default 1s; try FUZZTIME=10m)
 	FUZZTIME=$(FUZZTIME) $(GO) run ./test/fuzz
 
 SEEDS ?= 1000
@@ -118,6 +118,10 @@ acme-check: bin/pebble ## certificates by ACME, from a real authority that is ma
 
 bin/pebble:
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1
+
+.PHONY: pgo
+pgo: build ## record cmd/peersignal/default.pgo, the profile of relaying and logins by which the server is compiled
+	test/bench/signaling/profile.sh bin/peersignal cmd/peersignal/default.pgo
 
 .PHONY: golden
 golden: ## rewrite golden vectors: only before a first release, never after
