@@ -98,14 +98,7 @@ func (a *adminCLI) tokenClient(token string) (*admin.Client, error) {
 
 // settings are the server's, as far as environment and file have them.
 func (a *adminCLI) settings() (*settings, error) {
-	flags := pflag.NewFlagSet("admin", pflag.ContinueOnError)
-	addFlags(flags)
-	if a.config != "" {
-		if err := flags.Set("config", a.config); err != nil {
-			return nil, fmt.Errorf("the flag config: %w", err)
-		}
-	}
-	return loadSettings(flags)
+	return serverSettings(a.config, a.config != "")
 }
 
 // ask sends a request and, with --json, prints the answer; else show does.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/peersignal/peersignal/internal/doctor"
 )
@@ -74,14 +73,7 @@ func doctorURL(config string, args []string) (string, error) {
 	if len(args) == 1 {
 		return args[0], nil
 	}
-	flags := pflag.NewFlagSet("doctor", pflag.ContinueOnError)
-	addFlags(flags)
-	if config != "" {
-		if err := flags.Set("config", config); err != nil {
-			return "", fmt.Errorf("the flag config: %w", err)
-		}
-	}
-	s, err := loadSettings(flags)
+	s, err := serverSettings(config, config != "")
 	if err != nil {
 		return "", err
 	}

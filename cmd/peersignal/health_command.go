@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // healthTimeout is how long a server has to answer `peersignal health`.
@@ -58,14 +57,8 @@ func healthURL(cmd *cobra.Command, args []string) (string, error) {
 		}
 		return u.Scheme + "://" + u.Host, nil
 	}
-	flags := pflag.NewFlagSet("health", pflag.ContinueOnError)
-	addFlags(flags)
-	if file := cmd.Flag("config"); file.Changed {
-		if err := flags.Set("config", file.Value.String()); err != nil {
-			return "", fmt.Errorf("the flag config: %w", err)
-		}
-	}
-	s, err := loadSettings(flags)
+	file := cmd.Flag("config")
+	s, err := serverSettings(file.Value.String(), file.Changed)
 	if err != nil {
 		return "", err
 	}

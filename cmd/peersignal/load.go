@@ -33,6 +33,20 @@ func loadSettings(flags *pflag.FlagSet) (*settings, error) {
 	return v.settings()
 }
 
+// serverSettings are those of the server on this machine, as far as environment
+// and file have them: for commands that speak to it. config is the file, if one
+// was given.
+func serverSettings(config string, given bool) (*settings, error) {
+	flags := pflag.NewFlagSet("server", pflag.ContinueOnError)
+	addFlags(flags)
+	if given {
+		if err := flags.Set("config", config); err != nil {
+			return nil, fmt.Errorf("the flag config: %w", err)
+		}
+	}
+	return loadSettings(flags)
+}
+
 // loadValues gathers the values. What has no meaning is an error, because a
 // misspelt limit would otherwise be no limit.
 func loadValues(flags *pflag.FlagSet) (*values, error) {

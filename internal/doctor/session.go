@@ -24,9 +24,6 @@ type session struct {
 	ready *wire.Ready
 }
 
-// keys are a user that lives as long as the examination.
-type keys struct{ user peercrypto.SigningKey }
-
 var errStep = errors.New("step failed")
 
 // session connects, authenticates and reports each step.
@@ -42,7 +39,7 @@ func (e *examination) session(ctx context.Context) (*session, error) {
 	}
 	e.ok("WebSocket", "protocol %s, version %d", wire.Subprotocol, s.hello.V)
 	e.clock(s)
-	if err := s.authenticate(ctx, keys{user}); err != nil {
+	if err := s.authenticate(ctx, user); err != nil {
 		s.close()
 		e.fail("authentication", adviceFor(err), "%v", err)
 		return nil, errStep
@@ -95,10 +92,10 @@ type refusedError struct{ *wire.Refused }
 
 func (r refusedError) Error() string { return fmt.Sprintf("refused (%s): %s", r.Code, r.Message) }
 
-func (s *session) authenticate(ctx context.Context, k keys) error {
+func (s *session) authenticate(ctx context.Context, user peercrypto.SigningKey) error {
 	ctx, cancel := s.e.within(ctx)
 	defer cancel()
-	if err := s.makeDevice(k); err != nil {
+	if err := s.makeDevice(user); err != nil {
 		return err
 	}
 	auth, err := wire.SignAuth(wire.AuthBody{
@@ -116,7 +113,7 @@ func (s *session) authenticate(ctx context.Context, k keys) error {
 }
 
 // makeDevice makes a device of the user. A server does not derive user ids, so any will do.
-func (s *session) makeDevice(k keys) error {
+func (s *session) makeDevice(user peercrypto.SigningKey) error {
 	now := time.Now()
 	var err error
 	if s.key, err = peercrypto.GenerateSigningKey(); err != nil {
@@ -127,9 +124,9 @@ func (s *session) makeDevice(k keys) error {
 		return fmt.Errorf("making a key: %w", err)
 	}
 	body := peercrypto.DeviceBody{Created: now.UnixMilli(), Key: s.key.Public()}
-	s.cert, err = peercrypto.SignDeviceCert(k.user, peercrypto.DeviceCert{
+	s.cert, err = peercrypto.SignDeviceCert(user, peercrypto.DeviceCert{
 		V: 1, DeviceID: body.ID(), DeviceKey: s.key.Public(), BoxKey: box.Public(), UserID: peercrypto.NewID(now),
-		UserKey: k.user.Public(), Issued: now.Add(-time.Minute).UnixMilli(), Expires: now.Add(time.Hour).UnixMilli(),
+		UserKey: user.Public(), Issued: now.Add(-time.Minute).UnixMilli(), Expires: now.Add(time.Hour).UnixMilli(),
 	})
 	if err != nil {
 		return fmt.Errorf("certifying a device: %w", err)
@@ -215,7 +212,7 @@ func (e *examination) meet(ctx context.Context, first *session) error {
 		return err
 	}
 	defer second.close()
-	if err := second.authenticate(ctx, keys{user}); err != nil {
+	if err := second.authenticate(ctx, user); err != nil {
 		return err
 	}
 	var tag peercrypto.Tag
