@@ -472,7 +472,7 @@ func TestBrokenFolders(t *testing.T) {
 		if err := errors.Join(p.Close(), s.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Remove(filepath.Join(dir, "partial", ref.ID.String()+"-"+ref.Root.String()[:32], name)); err != nil {
+		if err := os.Remove(filepath.Join(dir, "partial", ref.ID.String()+"-"+ref.Root.String(), name)); err != nil {
 			t.Fatal(err)
 		}
 		s = open(t, dir, files.Options{})

@@ -72,10 +72,13 @@ func FuzzStore(f *testing.F) {
 	f.Add([]byte{}, []byte{})
 	f.Add([]byte("PSTREE1\n"), []byte{3, 3})
 	f.Add(append([]byte("PSTREE1\n\x00\x00\x00\x00\x00\x04\x00\x09"), append(ref.ID[:], ref.Root[:]...)...), []byte{3, 3})
+	spoilt := ref.Root
+	spoilt[len(spoilt)-1]++
+	f.Add(append([]byte("PSTREE1\n\x00\x00\x00\x00\x00\x04\x00\x09"), append(ref.ID[:], spoilt[:]...)...), []byte{3, 3})
 	f.Add(append([]byte("PSTREE1\n\xff\x00\x00\x00\x00\x04\x00\x09"), append(ref.ID[:], ref.Root[:]...)...), []byte{3, 3})
 	f.Fuzz(func(t *testing.T, tree, marks []byte) {
 		dir := t.TempDir()
-		path := filepath.Join(dir, "partial", ref.ID.String()+"-"+ref.Root.String()[:32])
+		path := filepath.Join(dir, "partial", ref.ID.String()+"-"+ref.Root.String())
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			t.Fatal(err)
 		}

@@ -210,8 +210,10 @@ func (s *Store) contentDir(id ID) string {
 	return filepath.Join(s.dir, dirContent, text[:2], text)
 }
 
+// partialDir is one to one with partialKey: a folder that says something else
+// inside than its name does is spoilt, and in the way of nobody.
 func (s *Store) partialDir(r Ref) string {
-	return filepath.Join(s.dir, dirPartial, r.ID.String()+"-"+r.Root.String()[:32])
+	return filepath.Join(s.dir, dirPartial, r.ID.String()+"-"+r.Root.String())
 }
 
 // Stat describes a complete file, or else the partial one that has most.
