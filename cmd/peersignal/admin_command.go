@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -68,24 +70,39 @@ func (a *adminCLI) client() (*admin.Client, error) {
 	case a.socket != "":
 		return admin.NewClient(a.socket), nil
 	case a.url != "" && a.tokenFile != "":
-		token, err := readSecret(a.tokenFile)
+		token, err := inputs{}.secret(a.tokenFile)
 		if err != nil {
 			return nil, usageError{fmt.Errorf("reading the token: %w", err)}
 		}
 		return a.tokenClient(token)
 	}
-	s, err := a.settings()
-	switch {
-	case err != nil:
-		return nil, usageError{err}
-	case a.url != "" && s.adminToken.IsZero():
-		return nil, usageError{errors.New("--url needs --token-file")}
-	case a.url != "":
-		return a.tokenClient(s.adminToken.Reveal())
-	case s.adminSocket != "":
-		return admin.NewClient(s.adminSocket), nil
+	r, err := adminReader(a.config)
+	if err != nil {
+		return nil, configMistake(err)
 	}
-	return admin.NewClient(systemSocket), nil
+	if a.url == "" {
+		return admin.NewClient(cmp.Or(r.socket(), systemSocket)), configMistake(errors.Join(r.errs...))
+	}
+	token := r.secret("admin-token")
+	switch err := errors.Join(r.errs...); {
+	case err != nil:
+		return nil, configMistake(err)
+	case token.IsZero():
+		return nil, usageError{errors.New("--url needs --token-file")}
+	}
+	return a.tokenClient(token.Reveal())
+}
+
+// configMistake gives the exit code of a configuration that has a mistake, or
+// of a command line that names none.
+func configMistake(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, missing := errors.AsType[*fs.PathError](err); missing {
+		return usageError{err}
+	}
+	return exitError{exitFailure, err}
 }
 
 func (a *adminCLI) tokenClient(token string) (*admin.Client, error) {
@@ -94,11 +111,6 @@ func (a *adminCLI) tokenClient(token string) (*admin.Client, error) {
 		return nil, usageError{err}
 	}
 	return c, nil
-}
-
-// settings are the server's, as far as environment and file have them.
-func (a *adminCLI) settings() (*settings, error) {
-	return serverSettings(a.config, a.config != "")
 }
 
 // ask sends a request and, with --json, prints the answer; else show does.
@@ -153,7 +165,9 @@ func targetFlags(f *pflag.FlagSet, b *admin.Block) {
 	f.StringVar(&b.Network, "network", "", "address or network (CIDR)")
 }
 
-func checkTarget(b admin.Block) error {
+// checkTarget refuses all but one target, and gives a network its one form: what
+// is said of it afterwards is what is blocked.
+func checkTarget(b *admin.Block) error {
 	set := 0
 	for _, s := range []string{b.Device, b.User, b.Network} {
 		if s != "" {
@@ -163,5 +177,13 @@ func checkTarget(b admin.Block) error {
 	if set != 1 {
 		return usageError{errors.New("say whom: one of --device, --user and --network")}
 	}
+	if b.Network == "" {
+		return nil
+	}
+	p, err := network(b.Network)
+	if err != nil {
+		return usageError{fmt.Errorf("--network: %w", err)}
+	}
+	b.Network = p.String()
 	return nil
 }

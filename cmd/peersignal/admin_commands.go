@@ -136,7 +136,7 @@ func (a *adminCLI) blockCmd() *cobra.Command {
 		Example: "  peersignal admin block --user KEY --reason spam\n  peersignal admin block --network 192.0.2.7 --for 24h",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkTarget(b); err != nil {
+			if err := checkTarget(&b); err != nil {
 				return err
 			}
 			if duration < 0 {
@@ -162,7 +162,7 @@ func (a *adminCLI) unblockCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "unblock", Short: "Lift a block", Example: "  peersignal admin unblock --network 192.0.2.7", Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkTarget(b); err != nil {
+			if err := checkTarget(&b); err != nil {
 				return err
 			}
 			var u admin.Unblocked
@@ -258,12 +258,7 @@ func (a *adminCLI) logLevelCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "log-level [LEVEL]", Short: "Show or set the log level: debug, info, warn or error",
 		Example: "  peersignal admin log-level\n  peersignal admin log-level debug",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usageError{fmt.Errorf("%d arguments; log-level takes one level", len(args))}
-			}
-			return nil
-		},
+		Args:    atMostOne("level"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var l admin.LogLevel
 			show := func() error { return a.printf("%s\n", l.Level) }

@@ -13,10 +13,9 @@ const serveExamples = `  peersignal
   peersignal --config /etc/peersignal/config.yaml`
 
 const serveHelp = `Signaling server with an embedded STUN/TURN relay. It serves until SIGTERM or
-SIGINT; SIGHUP reads its configuration again.
-
-These are the settings that most need. All are in peersignal config doc; each is
-a flag, a variable (PEERSIGNAL_TURN_PUBLIC_IP) and a key of the --config file.`
+SIGINT; SIGHUP reads its configuration again. All settings are in peersignal
+config doc; each is a flag, a variable (PEERSIGNAL_TURN_PUBLIC_IP) and a key of
+the --config file.`
 
 // newCommand makes the command line. `peersignal` is `peersignal serve`.
 func newCommand() *cobra.Command {
@@ -32,17 +31,18 @@ func newCommand() *cobra.Command {
 		RunE:          serveCommand,
 	}
 	root.SetVersionTemplate(versionLine() + "\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see peersignal --help", flagError(err))}
-	})
-	addFlags(root.Flags())
+	root.SetFlagErrorFunc(flagError)
+	addFlags(root.Flags(), firstFlags)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.InitDefaultVersionFlag()
+	root.Flags().Lookup("version").Hidden = true
 	serve := &cobra.Command{
-		Use: "serve", Short: "Serve until SIGTERM or SIGINT (what peersignal alone does)", Long: serveHelp, Example: serveExamples,
+		Use: "serve", Short: "What peersignal alone does; its --help shows more flags", Long: serveHelp, Example: serveExamples,
 		Args: noArguments, RunE: serveCommand,
 	}
-	addFlags(serve.Flags())
+	addFlags(serve.Flags(), usualFlags)
 	version := &cobra.Command{
-		Use: "version", Short: "Print the version", Args: noArguments,
+		Use: "version", Short: "Print the version", Args: noArguments, Example: "  peersignal version",
 		Run: func(cmd *cobra.Command, _ []string) {
 			_, _ = fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 		},
@@ -53,18 +53,6 @@ func newCommand() *cobra.Command {
 
 func versionLine() string {
 	return "peersignal " + buildinfo.Version + " (" + buildinfo.Go() + ")"
-}
-
-func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	var commands []string
-	for _, c := range cmd.Commands() {
-		commands = append(commands, c.Name())
-	}
-	return usageError{fmt.Errorf("%q is neither a command nor a flag%s; see peersignal --help",
-		args[0], didYouMean(args[0], commands))}
 }
 
 func serveCommand(cmd *cobra.Command, _ []string) error {

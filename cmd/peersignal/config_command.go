@@ -19,10 +19,15 @@ import (
 	"github.com/peersignal/peersignal/internal/turn"
 )
 
+const configExamples = `  peersignal config doc > config.yaml
+  peersignal config check --config config.yaml
+  peersignal config print --config config.yaml | grep -v '# default'`
+
 // newConfigCommand makes `peersignal config`.
 func newConfigCommand() *cobra.Command {
 	config := &cobra.Command{
 		Use: "config", Short: "Check, print or explain the configuration", Args: noArguments,
+		Example: configExamples,
 		RunE: func(*cobra.Command, []string) error {
 			return usageError{fmt.Errorf("config needs one of check, print, doc and env; see peersignal config --help")}
 		},
@@ -37,8 +42,8 @@ func newConfigCommand() *cobra.Command {
 		Example: "  peersignal config print --config config.yaml | grep -v '# default'",
 		Args:    noArguments, RunE: withValues(printConfig),
 	}
-	addFlags(check.Flags())
-	addFlags(printed.Flags())
+	addFlags(check.Flags(), firstFlags)
+	addFlags(printed.Flags(), firstFlags)
 	doc := &cobra.Command{
 		Use: "doc", Short: "Print a file of all settings with their defaults and what they mean", Args: noArguments,
 		Example: "  peersignal config doc > config.yaml",
@@ -56,7 +61,7 @@ func newConfigCommand() *cobra.Command {
 // withValues runs a command on the configuration.
 func withValues(run func(io.Writer, *values, *settings) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
-		v, err := loadValues(cmd.Flags())
+		v, err := loadValues(cmd.Flags(), nil)
 		if err != nil {
 			return usageError{err}
 		}
@@ -122,7 +127,7 @@ func (s *settings) check() error {
 // left out as comments.
 func printConfig(out io.Writer, v *values, _ *settings) error {
 	var b strings.Builder
-	r := &reader{v: v.viper}
+	r := &reader{v: v.viper, files: v.files}
 	for _, s := range sections {
 		fmt.Fprintf(&b, "# %s\n", s.title)
 		for _, k := range s.keys {

@@ -40,7 +40,7 @@ line.`,
 		Example: `  peersignal doctor https://signal.example.org
   peersignal doctor --config /etc/peersignal/config.yaml --push
   peersignal doctor https://signal.example.org --json | jq '.checks[] | select(.status == "failed")'`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg := doctor.Config{Timeout: timeout}
 			var err error

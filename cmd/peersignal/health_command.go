@@ -30,7 +30,7 @@ it is, 1 if not, 2 for a wrong command line.`,
 		Example: `  peersignal health
   peersignal health --ready
   peersignal health https://signal.example.org`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			base, err := healthURL(cmd, args)
 			if err != nil {

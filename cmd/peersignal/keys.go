@@ -81,21 +81,26 @@ func findKey(name string) (key, bool) {
 	return key{}, false
 }
 
-// firstFlags are those that --help shows: a screen holds no more.
-var firstFlags = []string{
-	"listen", "name", "tls-cert", "tls-key", "acme-host", "acme-cache", "trusted-proxy", "allow-origin", "turn",
-	"turn-public-ip", "turn-tls-listen", "metrics-listen", "admin-socket", "block-file", "audit-file", "log-format", "log-level",
-}
+// Flags that --help shows, of the program and of a command: a screen holds no more.
+var (
+	firstFlags = []string{
+		"listen", "name", "tls-cert", "tls-key", "acme-host", "acme-cache", "trusted-proxy", "turn-public-ip", "admin-socket",
+	}
+	usualFlags = append([]string{
+		"allow-origin", "turn", "turn-tls-listen", "metrics-listen", "block-file", "audit-file", "log-format", "log-level",
+	}, firstFlags...)
+)
 
-// addFlags adds --config and a flag for each key that can have one.
-func addFlags(f *pflag.FlagSet) {
+// addFlags adds --config and a flag for each key that can have one; --help shows
+// some.
+func addFlags(f *pflag.FlagSet, shown []string) {
 	f.String("config", "", "YAML file with settings, keys named as these flags")
 	for k := range eachKey {
 		if !k.hasFlag() {
 			continue
 		}
 		k.addFlag(f)
-		f.Lookup(k.name).Hidden = !slices.Contains(firstFlags, k.name)
+		f.Lookup(k.name).Hidden = !slices.Contains(shown, k.name)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 
@@ -21,12 +22,13 @@ type values struct {
 	viper *viper.Viper
 	flags *pflag.FlagSet
 	file  map[string]any
+	files inputs
 	// prints are the fingerprints of all settings when they were read.
 	prints map[string]string
 }
 
 func loadSettings(flags *pflag.FlagSet) (*settings, error) {
-	v, err := loadValues(flags)
+	v, err := loadValues(flags, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +40,7 @@ func loadSettings(flags *pflag.FlagSet) (*settings, error) {
 // was given.
 func serverSettings(config string, given bool) (*settings, error) {
 	flags := pflag.NewFlagSet("server", pflag.ContinueOnError)
-	addFlags(flags)
+	addFlags(flags, nil)
 	if given {
 		if err := flags.Set("config", config); err != nil {
 			return nil, fmt.Errorf("the flag config: %w", err)
@@ -47,16 +49,62 @@ func serverSettings(config string, given bool) (*settings, error) {
 	return loadSettings(flags)
 }
 
-// loadValues gathers the values. What has no meaning is an error, because a
-// misspelt limit would otherwise be no limit.
-func loadValues(flags *pflag.FlagSet) (*values, error) {
-	v := &values{viper: viper.New(), flags: flags}
-	if err := v.viper.BindPFlags(flags); err != nil {
+// newViper holds flags and environment.
+func newViper(flags *pflag.FlagSet) (*viper.Viper, error) {
+	v := viper.New()
+	if err := v.BindPFlags(flags); err != nil {
 		return nil, fmt.Errorf("reading flags: %w", err)
 	}
-	v.viper.SetEnvPrefix(strings.TrimSuffix(envPrefix, "_"))
-	v.viper.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
-	v.viper.AutomaticEnv()
+	v.SetEnvPrefix(strings.TrimSuffix(envPrefix, "_"))
+	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
+	v.AutomaticEnv()
+	return v, nil
+}
+
+// adminReader reads of environment and file what leads to the server's admin
+// listener. Mistakes in other settings are not looked for: who has made one has
+// to reach the running server all the same.
+func adminReader(config string) (*reader, error) {
+	flags := pflag.NewFlagSet("server", pflag.ContinueOnError)
+	addFlags(flags, nil)
+	v, err := newViper(flags)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{v: v, files: inputs{}}
+	if config == "" {
+		config = v.GetString("config")
+	}
+	if config == "" {
+		return r, nil
+	}
+	content, err := r.files.read(config, maxConfigFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	file, err := parseMapping(content)
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration %s: %w", config, err)
+	}
+	maps.DeleteFunc(file, func(name string, _ any) bool { return !strings.HasPrefix(name, "admin-") })
+	if err := v.MergeConfigMap(file); err != nil {
+		return nil, fmt.Errorf("reading configuration %s: %w", config, err)
+	}
+	return r, nil
+}
+
+// loadValues gathers the values. What has no meaning is an error, because a
+// misspelt limit would otherwise be no limit. before are the values that these
+// are to replace, or nil.
+func loadValues(flags *pflag.FlagSet, before *values) (*values, error) {
+	own, err := newViper(flags)
+	if err != nil {
+		return nil, err
+	}
+	v := &values{viper: own, flags: flags, files: inputs{}}
+	if before != nil {
+		v.files = before.files.pipes()
+	}
 	if err := checkEnvironment(os.Environ()); err != nil {
 		return nil, err
 	}
@@ -84,7 +132,7 @@ func (v *values) origin(k key) string {
 }
 
 func (v *values) readFile(path string) error {
-	content, err := os.ReadFile(path)
+	content, err := v.files.read(path, maxConfigFile)
 	if err != nil {
 		return err
 	}
@@ -97,6 +145,22 @@ func (v *values) readFile(path string) error {
 // parseFile reads one YAML mapping of known keys that all have a value. Its
 // errors quote no values.
 func parseFile(content []byte) (map[string]any, error) {
+	file, err := parseMapping(content)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range file {
+		if _, ok := findKey(name); !ok {
+			return nil, fmt.Errorf("unknown key %.64q%s", name, didYouMean(name, keyNames()))
+		}
+		if value == nil {
+			return nil, fmt.Errorf("setting %s: it has no value; give it one or take the key out", name)
+		}
+	}
+	return file, nil
+}
+
+func parseMapping(content []byte) (map[string]any, error) {
 	var document any
 	d := yaml.NewDecoder(bytes.NewReader(content))
 	if err := d.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
@@ -108,14 +172,6 @@ func parseFile(content []byte) (map[string]any, error) {
 	file, ok := document.(map[string]any)
 	if !ok && document != nil {
 		return nil, errors.New("it is not a YAML mapping of keys to values")
-	}
-	for name, value := range file {
-		if _, ok := findKey(name); !ok {
-			return nil, fmt.Errorf("unknown key %.64q%s", name, didYouMean(name, keyNames()))
-		}
-		if value == nil {
-			return nil, fmt.Errorf("setting %s: it has no value; give it one or take the key out", name)
-		}
 	}
 	return file, nil
 }
@@ -157,27 +213,4 @@ func keyNames() []string {
 		names = append(names, k.name)
 	}
 	return names
-}
-
-// flagError explains a mistake in the command line.
-func flagError(err error) error {
-	missing, ok := errors.AsType[*pflag.NotExistError](err)
-	if !ok {
-		return err
-	}
-	name := missing.GetSpecifiedName()
-	if k, ok := findKey(name); ok && !k.hasFlag() {
-		if k.kind == secret {
-			return fmt.Errorf("--%s does not exist, since everybody on this machine can read a command line; set %s or --%s",
-				name, k.variable(), name+fileSuffix)
-		}
-		return fmt.Errorf("--%s does not exist; set %s in the file of --config", name, name)
-	}
-	var flags []string
-	for k := range eachKey {
-		if k.hasFlag() {
-			flags = append(flags, "--"+k.name)
-		}
-	}
-	return fmt.Errorf("%w%s", err, didYouMean("--"+name, append(flags, "--config", "--help", "--version")))
 }

@@ -59,12 +59,7 @@ func newLoadCommand() *cobra.Command {
 	var f loadFlags
 	cmd := &cobra.Command{
 		Use: "load [URL]", Short: "Put a server under load and measure it", Long: loadHelp, Example: loadExamples,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usageError{fmt.Errorf("%d arguments; load takes one URL", len(args))}
-			}
-			return nil
-		},
+		Args: atMostOne("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg.URL = "http://localhost:8080"
 			if len(args) == 1 {
@@ -96,9 +91,6 @@ func newLoadCommand() *cobra.Command {
 	fs.BoolVar(&f.insecure, "insecure", false, "accept any certificate, and http to another machine")
 	fs.BoolVar(&f.resume, "resume", true, "devices resume their sessions and acknowledge what arrives, as peerd does")
 	fs.BoolVar(&f.quiet, "quiet", false, "no line of progress")
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see peersignal load --help", err)}
-	})
 	return cmd
 }
 

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func settingsOf(t *testing.T, args ...string) (*settings, error) {
 	t.Helper()
 	f := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	addFlags(f)
+	addFlags(f, nil)
 	if err := f.Parse(args); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestWrongSettings(t *testing.T) {
 
 func TestUsageErrors(t *testing.T) {
 	for _, args := range [][]string{
-		{"--listn", "x"}, {"bogus"}, {"serve", "x"}, {"--turn-allow-peer", "1.2.3"}, {"--name", "a b", "--turn=false"},
+		{"--listn", "x"}, {"bogus"}, {"serve", "x"}, {"health", "a", "b"}, {"doctor", "a", "b"}, {"--drain-window=5"}, {"--turn-allow-peer", "1.2.3"}, {"--name", "a b", "--turn=false"},
 		{"--ice-server", "http://x", "--turn=false"}, {"--trusted-proxy", "x", "--turn=false"},
 	} {
 		cmd := newCommand()

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -17,14 +14,12 @@ import (
 	"github.com/peersignal/peersignal/internal/ice"
 )
 
-// maxSecretFile is the largest file that can be a secret.
-const maxSecretFile = 4 << 10
-
 // reader reads typed settings and collects what is wrong with them. Its errors
 // name the key, and not the value, which can be a secret in the wrong place.
 type reader struct {
-	v    *viper.Viper
-	errs []error
+	v     *viper.Viper
+	files inputs
+	errs  []error
 }
 
 func (r *reader) fail(key, text string) {
@@ -123,7 +118,7 @@ func (r *reader) secret(key string) ice.Secret {
 			return ice.Secret{}
 		}
 		var err error
-		if value, err = readSecret(path); err != nil {
+		if value, err = r.files.secret(path); err != nil {
 			r.fail(key+fileSuffix, err.Error())
 			return ice.Secret{}
 		}
@@ -133,26 +128,6 @@ func (r *reader) secret(key string) ice.Secret {
 		return ice.Secret{}
 	}
 	return ice.NewSecret(value)
-}
-
-func readSecret(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
-	if err != nil {
-		return "", err
-	}
-	value := strings.TrimSpace(string(b))
-	switch {
-	case len(b) > maxSecretFile:
-		return "", fmt.Errorf("%s has more than %d bytes, which is no secret", path, maxSecretFile)
-	case value == "":
-		return "", errors.New(path + " is empty")
-	}
-	return value, nil
 }
 
 func (r *reader) addr(key string) netip.Addr {

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,12 +52,12 @@ func (a *app) reload() ([]admin.Change, error) {
 		a.log.Info("setting changed", "setting", c.Setting, "outcome", outcome)
 	}
 	a.log.Info("the configuration was reloaded", "changed", len(changes))
-	a.operated(auditReload, "changed: "+strings.Join(names, " "))
+	a.operated(auditReload, "changed: "+cmp.Or(strings.Join(names, " "), "nothing"))
 	return changes, nil
 }
 
 func (a *app) reloadLocked() ([]admin.Change, error) {
-	v, err := loadValues(a.values.flags)
+	v, err := loadValues(a.values.flags, a.values)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +147,7 @@ func changedKeys(before, after *values) []key {
 // fingerprints are what settings are compared by: their values, and of secret
 // files what is in them.
 func (v *values) fingerprints() map[string]string {
-	r := &reader{v: v.viper}
+	r := &reader{v: v.viper, files: v.files}
 	out := make(map[string]string)
 	for k := range eachKey {
 		var print string
@@ -166,7 +164,10 @@ func (v *values) fingerprints() map[string]string {
 			print = fmt.Sprint(v.viper.Get(k.name))
 		}
 		if base, ok := strings.CutSuffix(k.name, fileSuffix); ok && isSecret(base) {
-			print += "\x00" + contentOf(r.str(k.name))
+			if path := r.str(k.name); path != "" {
+				content, _ := r.files.secret(path) // settings() tells of its mistakes
+				print += "\x00" + content
+			}
 		}
 		out[k.name] = print
 	}
@@ -176,20 +177,4 @@ func (v *values) fingerprints() map[string]string {
 func isSecret(name string) bool {
 	k, ok := findKey(name)
 	return ok && k.kind == secret
-}
-
-// contentOf is what is in a file that is no larger than a secret; settings()
-// tells of its mistakes.
-func contentOf(path string) string {
-	if path == "" {
-		return ""
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer func() { _ = f.Close() }()
-	var b bytes.Buffer
-	_, _ = io.Copy(&b, io.LimitReader(f, maxSecretFile))
-	return b.String()
 }

@@ -72,7 +72,7 @@ func (l listeners) all() []net.Listener {
 
 // serve runs until ctx ends or an operator says so, and drains.
 func serve(ctx context.Context, flags *pflag.FlagSet, out, logs io.Writer) error {
-	v, err := loadValues(flags)
+	v, err := loadValues(flags, nil)
 	if err != nil {
 		return usageError{err}
 	}

@@ -93,7 +93,7 @@ func (p keyPair) isSet() bool { return p.cert != "" }
 
 // settings reads all settings.
 func (v *values) settings() (*settings, error) {
-	r := &reader{v: v.viper}
+	r := &reader{v: v.viper, files: v.files}
 	s := &settings{
 		listen: r.str("listen"), tls: r.keyPair("tls-cert", "tls-key"), acme: r.acme(),
 		names: r.list("name"), origins: r.list("allow-origin"), proxies: r.list("trusted-proxy"), limits: r.limits(),
