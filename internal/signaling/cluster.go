@@ -295,7 +295,11 @@ func (c *cluster) deliver(m *busMsg) {
 	h.mu.RUnlock()
 	code := wire.CodeNotAllowed
 	if allowed {
-		code = h.hand(to, s.From, s.Kind, connKey([]byte(s.Conn)), append([]byte(nil), m.frame...), nil, receipt{node: m.From, ref: m.Ref})
+		code = h.hand(to, append([]byte(nil), m.frame...), nil, receipt{node: m.From, ref: m.Ref})
+		if s.Kind == wire.KindAnswer && code != wire.CodeOffline {
+			var pair *offerPair
+			to.offers.answered(s.From, connKey([]byte(s.Conn)), &pair)
+		}
 	}
 	c.enqueue(m.From, busMsg{Kind: busAck, Ref: m.Ref, Code: code})
 }

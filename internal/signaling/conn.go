@@ -63,6 +63,7 @@ type conn struct {
 
 	// The reader's.
 	in       bucket
+	lately   lately
 	early    int      // control frames and fragments before auth
 	lastWord *closing // how it ends after Message gave false
 

@@ -26,6 +26,8 @@ type member struct {
 
 	started int64 // ms; the newest session of a device wins
 
+	rights atomic.Uint32 // changes, under hub.mu, whenever tags or gone do
+
 	offers offers // its own lock
 	notes  notes  // its own lock
 
@@ -194,6 +196,7 @@ func (h *hub) removeLocked(m *member, reason string) {
 		return
 	}
 	m.gone = true
+	m.rights.Add(1)
 	if h.devices[m.device] == m {
 		delete(h.devices, m.device)
 	}
@@ -280,6 +283,7 @@ func effective(held map[peercrypto.Tag]struct{}, add, del []peercrypto.Tag) (add
 
 // changeTopicsLocked applies an effective change and tells the others.
 func (h *hub) changeTopicsLocked(m *member, add, del []peercrypto.Tag) {
+	m.rights.Add(1)
 	for _, tag := range del {
 		delete(m.tags, tag)
 		h.dropTagLocked(m, tag)
@@ -323,88 +327,6 @@ func (h *hub) dropTagLocked(m *member, tag peercrypto.Tag) {
 	h.tellLocked(holders, tag, "leave", func() []byte {
 		return wire.AppendPresent(nil, tag, false, nil, []peercrypto.ID{m.device})
 	})
-}
-
-// routed is what the hub decided about a signal.
-type routed struct {
-	code    wire.Code
-	wait    time.Duration // with rate-limited
-	forward *member       // session of another node that it has to go to
-}
-
-// route authorizes a signal of a session of this node and delivers it if its
-// target is on this node, too.
-func (h *hub) route(from *member, c *conn, sig *wire.SignalRef, now time.Time) routed {
-	h.mu.RLock()
-	to := h.devices[peercrypto.ID(sig.To)]
-	allowed := !from.gone && to != nil && to != from && shares(from, to, sig.Via)
-	h.mu.RUnlock()
-	if sig.Kind == wire.KindNotify {
-		if ok, wait := from.notes.allow(h.limits.NotifiesPerMinute, now); !ok {
-			return routed{code: wire.CodeRateLimited, wait: wait}
-		}
-		if to == nil {
-			return routed{code: h.leave(from, sig, time.Now())}
-		}
-	}
-	if !allowed {
-		return routed{code: wire.CodeNotAllowed}
-	}
-	if sig.Kind == wire.KindOffer {
-		if ok, wait := from.offers.allow(to.device, connKey(sig.Conn), now); !ok {
-			return routed{code: wire.CodeRateLimited, wait: wait}
-		}
-	}
-	if !to.local() {
-		return routed{forward: to}
-	}
-	if h.introductions != nil && (sig.Kind == wire.KindOffer || sig.Kind == wire.KindAnswer) {
-		h.introductions.note(from, to) // before the target can act on it
-	}
-	return routed{code: h.stamp(to, from, c, sig)}
-}
-
-// shares tells whether both may exchange a signal now. hub.mu is held.
-func shares(from, to *member, via peercrypto.Tag) bool {
-	if via == (peercrypto.Tag{}) {
-		return from.userKey == to.userKey
-	}
-	_, a := from.tags[via]
-	_, b := to.tags[via]
-	return a && b
-}
-
-// stamp gives a signal, with its sender, to a session of this node. For one
-// that cannot resume nothing is kept of it.
-func (h *hub) stamp(to, from *member, c *conn, sig *wire.SignalRef) wire.Code {
-	if to.resumable {
-		lent := lend(sig.StampedSize())
-		frame := sig.AppendStamped((*lent)[:0], from.device)
-		return h.hand(to, from.device, sig.Kind, connKey(sig.Conn), frame, lent, receipt{from: from, conn: c, id: sig.ID})
-	}
-	n, err := to.conn.Load().pushStamped(sig, from.device)
-	if err != nil {
-		return wire.CodeOffline
-	}
-	h.handed(to, from.device, sig.Kind, connKey(sig.Conn), n)
-	return wire.CodeDelivered
-}
-
-// hand gives a stamped frame to a session of this node, see put.
-func (h *hub) hand(to *member, from peercrypto.ID, kind wire.Kind, conn connID, frame []byte, lent *[]byte, r receipt) wire.Code {
-	code := h.put(to, frame, lent, r)
-	if code != wire.CodeOffline {
-		h.handed(to, from, kind, conn, len(frame))
-	}
-	return code
-}
-
-// handed notes what was given to a session.
-func (h *hub) handed(to *member, from peercrypto.ID, kind wire.Kind, conn connID, size int) {
-	if kind == wire.KindAnswer {
-		to.offers.answered(from, conn)
-	}
-	h.metrics.relayed.Add(float64(size))
 }
 
 // close refuses further sessions and ends those that are parked.

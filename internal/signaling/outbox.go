@@ -116,6 +116,9 @@ func (h *hub) put(to *member, frame []byte, lent *[]byte, r receipt) wire.Code {
 	case !h.reserve(len(frame)):
 		return b.passLocked(c, frame)
 	}
+	if b.signals == nil {
+		b.signals = make([]signalOut, 0, 8) // clients acknowledge several at once
+	}
 	b.signals = append(b.signals, signalOut{frame: frame, lent: lent})
 	b.bytes += len(frame)
 	b.pumpLocked(c)

@@ -2,12 +2,10 @@ package signaling
 
 import (
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/peersignal/peersignal/internal/signaling/ws"
-	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 )
 
 // bucket is a token bucket with debt: it refuses while it has less than one
@@ -58,98 +56,6 @@ func (n *notes) allow(perMinute int, now time.Time) (ok bool, wait time.Duration
 	}
 	ok, wait, _ = n.bucket.take(now)
 	return ok, wait
-}
-
-// offers limits what one session offers to each other device.
-type offers struct {
-	perMinute, concurrent int
-
-	mu    sync.Mutex
-	pairs map[peercrypto.ID]*offerPair
-}
-
-type offerPair struct {
-	bucket bucket
-	open   map[connID]time.Time // connection id to its offer's time
-	order  []openOffer          // the same, oldest first; what was offered again or answered is stale
-}
-
-type openOffer struct {
-	conn connID
-	at   time.Time
-}
-
-// connID is a connection id as a key that needs no memory of its own.
-type connID [25]byte
-
-func connKey(id []byte) (k connID) {
-	copy(k[:], id)
-	return k
-}
-
-// allow notes an offer to a device, or says how long to wait.
-func (o *offers) allow(to peercrypto.ID, conn connID, now time.Time) (bool, time.Duration) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	p := o.pairs[to]
-	if p == nil {
-		if len(o.pairs) >= maxOfferTargets {
-			o.forget(now)
-		}
-		if len(o.pairs) >= maxOfferTargets {
-			return false, time.Minute
-		}
-		if o.pairs == nil {
-			o.pairs = make(map[peercrypto.ID]*offerPair)
-		}
-		p = &offerPair{bucket: newBucket(o.perMinute, time.Minute, now), open: make(map[connID]time.Time, 1)}
-		o.pairs[to] = p
-	}
-	p.expire(now)
-	if _, again := p.open[conn]; !again && len(p.open) >= o.concurrent {
-		return false, time.Second
-	}
-	if ok, wait, _ := p.bucket.take(now); !ok {
-		return false, wait
-	}
-	p.open[conn] = now
-	p.order = append(p.order, openOffer{conn, now})
-	return true, 0
-}
-
-// answered notes that a device answered a connection's offer.
-func (o *offers) answered(by peercrypto.ID, conn connID) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if p := o.pairs[by]; p != nil {
-		delete(p.open, conn)
-	}
-}
-
-// expire forgets old offers. The order is no longer than the offers of
-// offerLife, which the bucket bounds.
-func (p *offerPair) expire(now time.Time) {
-	i := 0
-	for ; i < len(p.order) && now.Sub(p.order[i].at) >= offerLife; i++ {
-		if old := p.order[i]; p.open[old.conn].Equal(old.at) {
-			delete(p.open, old.conn)
-		}
-	}
-	if i > 0 {
-		p.order = slices.Delete(p.order, 0, i)
-	}
-	if len(p.open) == 0 {
-		p.order = nil
-	}
-}
-
-func (o *offers) forget(now time.Time) {
-	for id, p := range o.pairs {
-		p.expire(now)
-		if len(p.open) == 0 && p.bucket.full(now) {
-			delete(o.pairs, id)
-		}
-	}
 }
 
 // gate counts connections, in all and per address.

