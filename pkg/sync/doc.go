@@ -51,7 +51,7 @@
 // is equal on both sides costs these bytes and nothing else. A group that the receiver does not share with the sender
 // is ignored without an answer. Flag 1 of an element asks for the receiver's element.
 //
-// The device with the lower id reconciles what differs, operations first: it asks with RECON frames, of which 64 may be on the
+// The device with the lower id reconciles what differs, operations first: it asks with RECON frames, of which 256 or 8 MiB may be on the
 // way, and the other one goes into each as soon as its own control lane has room, in as many frames as that takes (package recon).
 // The round's salt is SHA-256 of the session's, "round" and its number as 8 bytes big-endian.
 // A side that gets the other's list of ids for a range knows what the other lacks, and asks

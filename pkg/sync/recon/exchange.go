@@ -15,8 +15,10 @@ const (
 	maxIDs = lookThrough
 	// reserve is room for the answer to one range, with bounds as long as they can be.
 	reserve = Branch*(maxBound+fingerprintSize) + maxIDs*idSize + 1<<10
-	// Window is how many frames of the asking side may be on the way.
-	Window = 64
+	// Window is how many frames of the asking side may be on the way, and windowBytes how many bytes: enough for the lists of a million
+	// references that differ everywhere, so that they cost no trip more than the lists of few.
+	Window      = 256
+	windowBytes = 8 << 20
 	// maxExpected is how many bytes of answers the asking side asks for at once, if all that it asks about differs.
 	maxExpected = 12 << 20
 	// maxQueued is how many bytes of answers it keeps.
@@ -43,6 +45,7 @@ type Exchange struct {
 
 	begun     bool
 	flight    []asked // of the asking side: frames without an answer
+	size      int     // their bytes
 	expected  int     // the sum of theirs
 	sent      int64   // frames
 	limit     int64   // of sent
@@ -52,6 +55,7 @@ type Exchange struct {
 // An asked frame is on its way.
 type asked struct {
 	open     bool
+	size     int // bytes
 	expected int // bytes of the answer, about
 }
 
@@ -93,14 +97,15 @@ func (x *Exchange) Receive(frame []byte) error {
 	switch {
 	case !x.asks && answers > 0:
 		return invalid("it answers what nobody asked")
-	case !x.asks && len(x.in) >= Window:
-		return invalid("more than %d frames on the way", Window)
+	case !x.asks && (len(x.in) >= Window || x.queued+len(frame) > windowBytes):
+		return invalid("more than %d frames or %d bytes on the way", Window, windowBytes)
 	case x.asks && (len(x.flight) == 0 || answers > uint64(len(x.flight))):
 		return invalid("it answers %d of %d frames", answers, len(x.flight))
 	case x.asks && x.queued+len(frame) > maxQueued:
 		return invalid("more than %d bytes of answers", maxQueued)
 	}
 	for _, frame := range x.flight[:answers] {
+		x.size -= frame.size
 		x.expected -= frame.expected
 	}
 	x.flight = x.flight[answers:]
@@ -147,7 +152,7 @@ func (x *Exchange) next(w *walk) (Step, error) {
 		}
 	}
 	for range stepRanges {
-		if x.asks && (len(x.flight) >= Window || (x.expected+x.queued > maxExpected && len(x.flight) > 0)) {
+		if x.full() {
 			return Step{Idle: true}, nil // answers make room
 		}
 		if x.at == nil && len(x.in) == 0 {
@@ -162,6 +167,11 @@ func (x *Exchange) next(w *walk) (Step, error) {
 		}
 	}
 	return Step{}, nil
+}
+
+// full tells whether the asking side has as much on the way as it may.
+func (x *Exchange) full() bool {
+	return len(x.flight) >= Window || x.size > windowBytes-MaxMessage || (x.expected+x.queued > maxExpected && len(x.flight) > 0)
 }
 
 // begin asks about everything.
@@ -220,7 +230,8 @@ func (x *Exchange) flush(w *walk, idle bool) Step {
 		step.Frame = w.out.frame(x.answers)
 		x.answers = 0
 		if x.asks {
-			x.flight = append(x.flight, asked{step.Open, w.out.expected})
+			x.flight = append(x.flight, asked{step.Open, len(step.Frame), w.out.expected})
+			x.size += len(step.Frame)
 			x.expected += w.out.expected
 		}
 	}

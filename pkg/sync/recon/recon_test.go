@@ -251,6 +251,25 @@ func TestManyDifferencesStayWithinMessages(t *testing.T) {
 	t.Logf("two thirds of 60,000 each: %+v", checkConverged(t, a, b))
 }
 
+// However many lists there are to send, they are on the way at the same time.
+func TestListsAreOneTrip(t *testing.T) {
+	all := spread(750_000)
+	var a, b []recon.Ref
+	for i, r := range all {
+		if i%10 != 3 {
+			a = append(a, r)
+		}
+		if i%10 != 8 {
+			b = append(b, r)
+		}
+	}
+	_, _, c := exchange(t, a, b)
+	t.Logf("a fifth of 750,000: %+v", c)
+	if c.trips > 3 || c.messages < 80 {
+		t.Errorf("%+v", c)
+	}
+}
+
 // A frame that can't be read is refused, by either side and at the latest when it is gone into.
 func TestRefusesMalformed(t *testing.T) {
 	rec := recon.Reconciler{}
@@ -299,6 +318,12 @@ func TestWindow(t *testing.T) {
 	}
 	if err := rec.Ask().Receive(frame); !errors.Is(err, recon.ErrMessage) {
 		t.Errorf("an answer to nothing: %v", err)
+	}
+	long, n := make([]byte, 64<<10), 0
+	for x = rec.Answer(); x.Receive(long) == nil && n < recon.Window; n++ {
+	}
+	if n == 0 || n > 128 {
+		t.Errorf("%d frames of 64 KiB were queued", n)
 	}
 }
 
