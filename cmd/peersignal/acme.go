@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,7 +49,7 @@ func newACME(s acmeSettings, log *slog.Logger) (*acmeCertificates, error) {
 		return nil, err
 	}
 	client := &acme.Client{DirectoryURL: s.directory, UserAgent: "peersignal"}
-	roots, err := acmeRoots(s.ca)
+	roots, err := readRoots("acme-ca", s.ca)
 	if err != nil {
 		return nil, err
 	}
@@ -70,22 +69,6 @@ func newACME(s acmeSettings, log *slog.Logger) (*acmeCertificates, error) {
 			Email: s.email, Client: client,
 		},
 	}, nil
-}
-
-// acmeRoots reads the file of --acme-ca; nil: those of the system.
-func acmeRoots(path string) (*x509.CertPool, error) {
-	if path == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading acme-ca: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("reading acme-ca: %s has no certificate (PEM)", path)
-	}
-	return roots, nil
 }
 
 // onlyHosts refuses other names, so that nobody has certificates fetched by

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -34,6 +35,23 @@ type certificate struct {
 type filesState struct {
 	certTime, keyTime time.Time
 	certSize, keySize int64
+}
+
+// readRoots reads the certificates that a setting or flag trusts; without a file
+// they are those of the system: nil.
+func readRoots(name, file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("reading %s: %s has no certificate in PEM", name, file)
+	}
+	return roots, nil
 }
 
 // newCertificate reads the files.

@@ -111,7 +111,7 @@ func (s *settings) check() error {
 			return fmt.Errorf("setting push-key: %w", err)
 		}
 	}
-	if _, err := acmeRoots(s.acme.ca); err != nil {
+	if _, err := readRoots("acme-ca", s.acme.ca); err != nil {
 		return err
 	}
 	if s.blockFile != "" {

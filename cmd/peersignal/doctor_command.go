@@ -1,12 +1,10 @@
 package main
 
 import (
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +43,7 @@ line.`,
 			cfg := doctor.Config{Timeout: timeout}
 			var err error
 			if cfg.URL, err = doctorURL(config, args); err == nil {
-				cfg.RootCAs, err = readRoots(caFile)
+				cfg.RootCAs, err = readRoots("--ca-file", caFile)
 			}
 			if err != nil {
 				return usageError{err}
@@ -81,21 +79,6 @@ func doctorURL(config string, args []string) (string, error) {
 		return "https://" + s.names[0], nil
 	}
 	return localURL(s)
-}
-
-func readRoots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
-	if err != nil {
-		return nil, fmt.Errorf("reading --ca-file: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("reading --ca-file: %s has no certificate in PEM", file)
-	}
-	return roots, nil
 }
 
 func examine(cmd *cobra.Command, cfg doctor.Config, asJSON bool) error {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,7 +86,7 @@ func newLoadCommand() *cobra.Command {
 	fs.IntVar(&cfg.ServerPID, "server-pid", 0, "process of the server, on this machine, to measure its processor time and memory")
 	fs.Uint64Var(&f.maxErrors, "max-errors", 0, "how many errors are no failure")
 	fs.StringVar(&f.json, "json", "", "file for the report as JSON, - for standard output instead of text")
-	fs.StringVar(&f.ca, "ca", "", "file with certificates (PEM) to trust instead of the system's")
+	fs.StringVar(&f.ca, "ca-file", "", "file with certificates (PEM) to trust instead of the system's")
 	fs.BoolVar(&f.insecure, "insecure", false, "accept any certificate, and http to another machine")
 	fs.BoolVar(&f.resume, "resume", true, "devices resume their sessions and acknowledge what arrives, as peerd does")
 	fs.BoolVar(&f.quiet, "quiet", false, "no line of progress")
@@ -143,19 +142,11 @@ func runLoad(cmd *cobra.Command, cfg load.Config, f loadFlags) error {
 }
 
 func loadTLS(f loadFlags) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: f.insecure}
-	if f.ca == "" {
-		return c, nil
-	}
-	content, err := os.ReadFile(f.ca)
+	roots, err := readRoots("--ca-file", f.ca)
 	if err != nil {
-		return nil, fmt.Errorf("reading --ca: %w", err)
+		return nil, err
 	}
-	c.RootCAs = x509.NewCertPool()
-	if !c.RootCAs.AppendCertsFromPEM(content) {
-		return nil, fmt.Errorf("reading --ca: %s holds no certificate in PEM", f.ca)
-	}
-	return c, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: f.insecure, RootCAs: roots}, nil
 }
 
 // tellProgress writes one line over the other on a terminal, else below it.

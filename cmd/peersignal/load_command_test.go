@@ -66,7 +66,7 @@ func TestLoadCommandFails(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"http://192.0.2.1:8080"}, {"ftp://localhost"}, {"--scenario", "walk"}, {"--devices", "many"}, {"--devices", "3"}, {"--walk"},
-		{"http://localhost:1", "http://localhost:2"}, {"--ca", "/nowhere.pem"}, {"--size", "9999999"}, {"--from", "here"},
+		{"http://localhost:1", "http://localhost:2"}, {"--ca-file", "/nowhere.pem"}, {"--size", "9999999"}, {"--from", "here"},
 		{"--ramp", "1s", "--connections-per-second", "5"}, {"--ramp", "-1s"},
 	} {
 		if _, _, err := runLoadCommand(t, append(args, "--quiet")...); !errors.As(err, &usage) {
