@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
+	"github.com/peersignal/peersignal/internal/suggest"
 	"github.com/peersignal/peersignal/pkg/peer/link"
 )
 
@@ -144,31 +145,10 @@ func readConfig(v *viper.Viper, data string) error {
 
 // didYouMean names the nearest of the known words, or all when none is near.
 func didYouMean(word string, known []string) string {
-	best := slices.MinFunc(known, func(a, b string) int { return distance(word, a) - distance(word, b) })
-	if distance(word, best) > len(word)/3+1 {
-		return "; keys are " + strings.Join(known, ", ")
+	if best := suggest.Nearest(word, known); best != "" {
+		return fmt.Sprintf("; did you mean %q?", best)
 	}
-	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
+	return "; keys are " + strings.Join(known, ", ")
 }
 
 func defaultData() (string, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/peersignal/peersignal/internal/throwaway"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
@@ -18,8 +19,7 @@ import (
 type session struct {
 	e     *examination
 	ws    *websocket.Conn
-	cert  peercrypto.DeviceCert
-	key   peercrypto.SigningKey
+	dev   throwaway.Device
 	hello *wire.Hello
 	ready *wire.Ready
 }
@@ -95,13 +95,14 @@ func (r refusedError) Error() string { return fmt.Sprintf("refused (%s): %s", r.
 func (s *session) authenticate(ctx context.Context, user peercrypto.SigningKey) error {
 	ctx, cancel := s.e.within(ctx)
 	defer cancel()
-	if err := s.makeDevice(user); err != nil {
+	var err error
+	if s.dev, err = throwaway.NewDeviceOf(user, time.Hour); err != nil {
 		return err
 	}
 	auth, err := wire.SignAuth(wire.AuthBody{
 		Server: s.e.name, Nonce: s.hello.Nonce, CNonce: peercrypto.NewNonce(), Time: time.Now().UnixMilli(),
 		Caps: []string{wire.CapRV1},
-	}, s.key, s.cert)
+	}, s.dev.Key, s.dev.Cert)
 	if err != nil {
 		return err
 	}
@@ -110,28 +111,6 @@ func (s *session) authenticate(ctx context.Context, user peercrypto.SigningKey) 
 	}
 	s.ready, err = await[*wire.Ready](ctx, s)
 	return err
-}
-
-// makeDevice makes a device of the user. A server does not derive user ids, so any will do.
-func (s *session) makeDevice(user peercrypto.SigningKey) error {
-	now := time.Now()
-	var err error
-	if s.key, err = peercrypto.GenerateSigningKey(); err != nil {
-		return fmt.Errorf("making a key: %w", err)
-	}
-	box, err := peercrypto.GenerateBoxKey()
-	if err != nil {
-		return fmt.Errorf("making a key: %w", err)
-	}
-	body := peercrypto.DeviceBody{Created: now.UnixMilli(), Key: s.key.Public()}
-	s.cert, err = peercrypto.SignDeviceCert(user, peercrypto.DeviceCert{
-		V: 1, DeviceID: body.ID(), DeviceKey: s.key.Public(), BoxKey: box.Public(), UserID: peercrypto.NewID(now),
-		UserKey: user.Public(), Issued: now.Add(-time.Minute).UnixMilli(), Expires: now.Add(time.Hour).UnixMilli(),
-	})
-	if err != nil {
-		return fmt.Errorf("certifying a device: %w", err)
-	}
-	return nil
 }
 
 // adviceFor says what a refusal asks for.
@@ -227,10 +206,10 @@ func (e *examination) meet(ctx context.Context, first *session) error {
 	if err := second.publish(ctx, tag); err != nil {
 		return err
 	}
-	if err := first.seen(ctx, second.cert.DeviceID); err != nil {
+	if err := first.seen(ctx, second.dev.Cert.DeviceID); err != nil {
 		return err
 	}
-	offer, err := sealedOffer(first.cert.DeviceID, tag)
+	offer, err := sealedOffer(first.dev.Cert.DeviceID, tag)
 	if err != nil {
 		return err
 	}
@@ -241,7 +220,7 @@ func (e *examination) meet(ctx context.Context, first *session) error {
 	if err != nil {
 		return fmt.Errorf("waiting for the envelope: %w", err)
 	}
-	if got.From != second.cert.DeviceID || got.Env.CT != offer.Env.CT {
+	if got.From != second.dev.Cert.DeviceID || got.Env.CT != offer.Env.CT {
 		return errors.New("the envelope was changed on its way")
 	}
 	return nil

@@ -3,13 +3,13 @@ package load
 import (
 	"bytes"
 	"encoding/base64"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/peersignal/peersignal/internal/throwaway"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
@@ -29,39 +29,19 @@ func (Peersignal) Name() string { return "peersignal" }
 
 // Device makes a device with new keys and a certificate.
 func (p Peersignal) Device(int) (Device, error) {
-	now := time.Now()
-	user, err := peercrypto.GenerateSigningKey()
+	d, err := throwaway.NewDevice(7 * 24 * time.Hour)
 	if err != nil {
-		return nil, fmt.Errorf("making a user: %w", err)
+		return nil, err
 	}
-	key, err := peercrypto.GenerateSigningKey()
-	if err != nil {
-		return nil, fmt.Errorf("making a device: %w", err)
-	}
-	box, err := peercrypto.GenerateBoxKey()
-	if err != nil {
-		return nil, fmt.Errorf("making a device: %w", err)
-	}
-	body := peercrypto.DeviceBody{Created: now.UnixMilli(), Key: key.Public()}
-	// A server knows users by their keys and does not derive the id, which is
-	// costly on purpose.
-	cert, err := peercrypto.SignDeviceCert(user, peercrypto.DeviceCert{
-		V: 1, DeviceID: body.ID(), DeviceKey: key.Public(), BoxKey: box.Public(), UserID: peercrypto.NewID(now),
-		UserKey: user.Public(), Issued: now.Add(-time.Minute).UnixMilli(), Expires: now.Add(7 * 24 * time.Hour).UnixMilli(),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("certifying a device: %w", err)
-	}
-	return &peer{server: p.Server, resumes: !p.NoResume, key: key, cert: cert, id: string(cert.DeviceID)}, nil
+	return &peer{server: p.Server, resumes: !p.NoResume, Device: d, id: string(d.Cert.DeviceID)}, nil
 }
 
 // peer is a device of our protocol.
 type peer struct {
 	server  string
 	resumes bool
-	key     peercrypto.SigningKey
-	cert    peercrypto.DeviceCert
 	id      string
+	throwaway.Device
 
 	resume  string        // the session's token
 	session bool          // that can be resumed
@@ -128,9 +108,9 @@ func (p *peer) authenticate(message, reply []byte) (Event, []byte) {
 	}
 	auth, err := wire.SignAuth(wire.AuthBody{
 		V: wire.Version, Server: p.server, Nonce: hello.Nonce, CNonce: peercrypto.NewNonce(),
-		DeviceID: p.cert.DeviceID, DeviceKey: p.cert.DeviceKey, UserID: p.cert.UserID, UserKey: p.cert.UserKey,
+		DeviceID: p.Cert.DeviceID, DeviceKey: p.Cert.DeviceKey, UserID: p.Cert.UserID, UserKey: p.Cert.UserKey,
 		Time: time.Now().UnixMilli(), Caps: caps,
-	}, p.key, p.cert)
+	}, p.Key, p.Cert)
 	if err != nil {
 		return Event{Kind: Refused, Code: "cannot-sign"}, reply
 	}

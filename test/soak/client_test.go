@@ -9,42 +9,15 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/peersignal/peersignal/internal/throwaway"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
-// device is somebody who can do more than the load's devices.
-type device struct {
-	key  peercrypto.SigningKey
-	cert peercrypto.DeviceCert
-}
-
-func newDevice() (device, error) {
-	user, err := peercrypto.GenerateSigningKey()
-	if err != nil {
-		return device{}, err
-	}
-	var d device
-	if d.key, err = peercrypto.GenerateSigningKey(); err != nil {
-		return device{}, err
-	}
-	box, err := peercrypto.GenerateBoxKey()
-	if err != nil {
-		return device{}, err
-	}
-	now := time.Now()
-	body := peercrypto.DeviceBody{Created: now.UnixMilli(), Key: d.key.Public()}
-	d.cert, err = peercrypto.SignDeviceCert(user, peercrypto.DeviceCert{
-		V: 1, DeviceID: body.ID(), DeviceKey: d.key.Public(), BoxKey: box.Public(), UserID: peercrypto.NewID(now),
-		UserKey: user.Public(), Issued: now.Add(-time.Minute).UnixMilli(), Expires: now.Add(time.Hour).UnixMilli(),
-	})
-	return d, err
-}
-
-// session is an authenticated WebSocket.
+// session is an authenticated WebSocket, of a device that can do more than those of the load.
 type session struct {
 	*websocket.Conn
-	device
+	throwaway.Device
 	ready *wire.Ready
 }
 
@@ -71,7 +44,7 @@ func (s *server) dial(ctx context.Context, o *websocket.DialOptions) (*websocket
 
 // connect makes a session of a new device.
 func (s *server) connect(ctx context.Context, o *websocket.DialOptions) (*session, error) {
-	d, err := newDevice()
+	d, err := throwaway.NewDevice(time.Hour)
 	if err != nil {
 		return nil, err
 	}
@@ -79,15 +52,15 @@ func (s *server) connect(ctx context.Context, o *websocket.DialOptions) (*sessio
 }
 
 // connectAs makes a session of d.
-func (s *server) connectAs(ctx context.Context, d device, o *websocket.DialOptions) (*session, error) {
+func (s *server) connectAs(ctx context.Context, d throwaway.Device, o *websocket.DialOptions) (*session, error) {
 	c, hello, err := s.dial(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	auth, err := wire.SignAuth(wire.AuthBody{
-		V: 1, Server: s.name, Nonce: hello.Nonce, CNonce: peercrypto.NewNonce(), DeviceID: d.cert.DeviceID, DeviceKey: d.cert.DeviceKey,
-		UserID: d.cert.UserID, UserKey: d.cert.UserKey, Time: time.Now().UnixMilli(), Caps: []string{wire.CapRV1, wire.CapResume},
-	}, d.key, d.cert)
+		V: 1, Server: s.name, Nonce: hello.Nonce, CNonce: peercrypto.NewNonce(), DeviceID: d.Cert.DeviceID, DeviceKey: d.Cert.DeviceKey,
+		UserID: d.Cert.UserID, UserKey: d.Cert.UserKey, Time: time.Now().UnixMilli(), Caps: []string{wire.CapRV1, wire.CapResume},
+	}, d.Key, d.Cert)
 	if err == nil {
 		err = write(ctx, c, auth)
 	}

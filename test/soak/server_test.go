@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/peersignal/peersignal/internal/load"
+	"github.com/peersignal/peersignal/internal/throwaway"
 	"github.com/peersignal/peersignal/test/harness"
 )
 
@@ -31,7 +32,7 @@ type server struct {
 	socket string
 	// relayers are the users who relay: the server remembers for a day how much
 	// a user has relayed.
-	relayers [20]device
+	relayers [20]throwaway.Device
 }
 
 // build compiles peersignal.
@@ -57,7 +58,7 @@ func startServer(t *testing.T, bin string, extra ...string) *server {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := &server{bin: bin, socket: filepath.Join(dir, "admin.sock")}
 	for i := range s.relayers {
-		if s.relayers[i], err = newDevice(); err != nil {
+		if s.relayers[i], err = throwaway.NewDevice(time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}

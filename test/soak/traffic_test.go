@@ -21,6 +21,7 @@ import (
 	pionturn "github.com/pion/turn/v4"
 
 	"github.com/peersignal/peersignal/internal/load"
+	"github.com/peersignal/peersignal/internal/throwaway"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
@@ -65,15 +66,15 @@ func refused(ctx context.Context, s *server) error {
 		return err
 	}
 	defer func() { _ = c.CloseNow() }()
-	d, err := newDevice()
+	d, err := throwaway.NewDevice(time.Hour)
 	if err != nil {
 		return err
 	}
 	name := []string{s.name, "signal.example.org:443"}[mrand.IntN(2)]
 	auth, err := wire.SignAuth(wire.AuthBody{
-		V: 1, Server: name, Nonce: hello.Nonce, CNonce: peercrypto.NewNonce(), DeviceID: d.cert.DeviceID, DeviceKey: d.cert.DeviceKey,
-		UserID: d.cert.UserID, UserKey: d.cert.UserKey, Time: time.Now().UnixMilli(), Caps: []string{wire.CapRV1},
-	}, d.key, d.cert)
+		V: 1, Server: name, Nonce: hello.Nonce, CNonce: peercrypto.NewNonce(), DeviceID: d.Cert.DeviceID, DeviceKey: d.Cert.DeviceKey,
+		UserID: d.Cert.UserID, UserKey: d.Cert.UserKey, Time: time.Now().UnixMilli(), Caps: []string{wire.CapRV1},
+	}, d.Key, d.Cert)
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func slowReader(ctx context.Context, s *server) error {
 	env := wire.NewEnvelope(nil, make([]byte, 40<<10))
 	for id := uint64(2); id < 500 && ctx.Err() == nil; id++ {
 		m := &wire.Signal{
-			Kind: wire.KindCandidate, ID: id, To: slow.cert.DeviceID, Via: tag, Conn: peercrypto.NewID(time.Now()), Env: env,
+			Kind: wire.KindCandidate, ID: id, To: slow.Cert.DeviceID, Via: tag, Conn: peercrypto.NewID(time.Now()), Env: env,
 		}
 		if err := write(ctx, mate.Conn, m); err != nil {
 			return fmt.Errorf("slow: %w", err)
@@ -178,7 +179,7 @@ func relays(ctx context.Context, s *server) error {
 		return fmt.Errorf("relays: %w", err)
 	}
 	if mrand.IntN(2) == 0 {
-		_, err = s.admin(ctx, "kick", "--device", string(c.cert.DeviceID))
+		_, err = s.admin(ctx, "kick", "--device", string(c.Cert.DeviceID))
 	} else {
 		end()
 		err = write(ctx, c.Conn, &wire.Bye{})
@@ -233,11 +234,11 @@ func allocateAt(address string, server wire.ICEServer) (relay net.PacketConn, en
 
 // operators look around, and block and unblock somebody.
 func operators(ctx context.Context, s *server) error {
-	d, err := newDevice()
+	d, err := throwaway.NewDevice(time.Hour)
 	if err != nil {
 		return err
 	}
-	who := string(d.cert.DeviceID)
+	who := string(d.Cert.DeviceID)
 	for _, args := range [][]string{
 		{"status"}, {"sessions", "--limit", "1000"}, {"block", "--device", who}, {"blocked"}, {"unblock", "--device", who},
 	} {
