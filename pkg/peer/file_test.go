@@ -339,7 +339,7 @@ func TestFileDocumentLies(t *testing.T) {
 	}
 	defer f.Close()
 	page, _ := f.Page(0)
-	if err := errors.Join(p.SetTop(f.Top()), p.SetPage(0, page), p.Put(0, content)); err != nil {
+	if err := errors.Join(p.SetTop(f.Top()), p.SetPage(0, page), p.Put(0, content), kept.Mark(lie, string(group))); err != nil {
 		t.Fatal(err)
 	}
 	document := peer.FileDocumentID(group, lie.ID)

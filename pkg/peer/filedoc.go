@@ -117,8 +117,8 @@ func (p *Peer) fileDocs(ctx context.Context, group peercrypto.ID, fn func(fileDo
 }
 
 // mayRead tells whether a user may have a file from this device: a group of this
-// user names it, and the other one is a member there, or is named, or everybody
-// is. first is looked at first.
+// user names it, this device has it for that group, and the other one is a member
+// there, or is named, or everybody is. first is looked at first.
 func (p *Peer) mayRead(ctx context.Context, user peercrypto.ID, ref files.Ref, first *peercrypto.ID) bool {
 	if !p.knows(user) {
 		return false
@@ -141,7 +141,9 @@ func (p *Peer) knows(user peercrypto.ID) bool {
 }
 
 func (p *Peer) groupLets(ctx context.Context, group, user peercrypto.ID, ref files.Ref) bool {
-	if !p.engine.Shares(group, p.User()) {
+	// Who may write in a group can name any file there. That this user added it
+	// there, or got it there, is what nobody else can bring about.
+	if !p.engine.Shares(group, p.User()) || !p.files.store.Marked(ref, string(group)) {
 		return false
 	}
 	d, _, err := p.fileDocOf(ctx, group, ref.ID)

@@ -129,6 +129,9 @@ func (p *Peer) mayWriteFiles(ctx context.Context, group peercrypto.ID) error {
 }
 
 func (p *Peer) putFileDoc(ctx context.Context, group peercrypto.ID, ref files.Ref, meta FileMeta) (FileInfo, error) {
+	if err := p.files.giveIn(group, ref); err != nil {
+		return FileInfo{}, err
+	}
 	doc, err := json.Marshal(meta.doc(group, ref))
 	if err == nil {
 		_, err = p.engine.Put(ctx, group, doc)

@@ -190,7 +190,10 @@ func (w *fileWork) fetch(ctx context.Context, ref files.Ref, group peercrypto.ID
 	}
 	job, err := w.begin(ref, group)
 	if errors.Is(err, files.ErrComplete) {
-		return nil
+		return w.giveIn(group, ref)
+	}
+	if err == nil {
+		err = w.giveIn(group, ref)
 	}
 	if err != nil {
 		return err
@@ -211,6 +214,18 @@ func (w *fileWork) fetch(ctx context.Context, ref files.Ref, group peercrypto.ID
 			return ErrClosed
 		}
 	}
+}
+
+// giveIn notes that this user has a file for a group: devices of its members may
+// have it from here. One that is not on this device is noted when it is fetched.
+func (w *fileWork) giveIn(group peercrypto.ID, ref files.Ref) error {
+	if group == "" {
+		return nil
+	}
+	if err := w.store.Mark(ref, string(group)); !errors.Is(err, files.ErrNotFound) {
+		return err
+	}
+	return nil
 }
 
 // begin makes a job, or returns the one that there is.

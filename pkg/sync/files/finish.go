@@ -106,9 +106,13 @@ func (p *Partial) sum() (ID, error) {
 
 // completeLocked makes the folder of a partial file that of a complete one.
 func (s *Store) completeLocked(ref Ref, dir string) error {
+	var kept marks
+	if e := s.partial[keyOf(ref)]; e != nil {
+		kept = e.marks
+	}
 	s.dropPartialLocked(keyOf(ref))
-	if s.complete[ref.ID] != nil {
-		return os.RemoveAll(dir)
+	if c := s.complete[ref.ID]; c != nil {
+		return errors.Join(c.marks.addAll(s.contentDir(ref.ID), kept), os.RemoveAll(dir))
 	}
 	to := s.contentDir(ref.ID)
 	err := os.MkdirAll(filepath.Dir(to), dirMode)
@@ -119,10 +123,10 @@ func (s *Store) completeLocked(ref Ref, dir string) error {
 		err = os.Rename(dir, to)
 	}
 	if err != nil {
-		s.setPartialLocked(&partialEntry{ref: ref, have: ref.Size})
+		s.setPartialLocked(&partialEntry{ref: ref, have: ref.Size, marks: kept})
 		return err
 	}
-	s.setCompleteLocked(&content{ref: ref, added: s.o.Now()})
+	s.setCompleteLocked(&content{ref: ref, added: s.o.Now(), marks: kept})
 	_ = os.Remove(filepath.Join(to, nameMap))
 	_ = os.Remove(filepath.Join(to, nameWant))
 	return errors.Join(syncDir(filepath.Dir(to)), syncDir(filepath.Dir(filepath.Dir(to))), syncDir(filepath.Join(s.dir, dirPartial)))
@@ -170,6 +174,6 @@ func (s *Store) demote(damaged *DamagedError, want []byte) error {
 	}
 	_ = os.Remove(filepath.Join(to, namePin))
 	s.dropCompleteLocked(damaged.ID)
-	s.setPartialLocked(&partialEntry{ref: ref, want: want, have: heldBytes(ref, bits)})
+	s.setPartialLocked(&partialEntry{ref: ref, want: want, have: heldBytes(ref, bits), marks: c.marks})
 	return errors.Join(syncDir(filepath.Dir(from)), syncDir(filepath.Dir(to)))
 }

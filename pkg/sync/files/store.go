@@ -66,6 +66,7 @@ type content struct {
 	pinned bool
 	added  time.Time
 	open   int // readers; evicted only when there are none
+	marks  marks
 }
 
 type partialKey struct {
@@ -75,10 +76,11 @@ type partialKey struct {
 
 // partialEntry is a file that is not complete, open or not.
 type partialEntry struct {
-	ref  Ref
-	want []byte
-	have int64    // bytes, as of the last close
-	p    *Partial // nil when nobody has it open
+	ref   Ref
+	want  []byte
+	have  int64    // bytes, as of the last close
+	p     *Partial // nil when nobody has it open
+	marks marks
 }
 
 // Info describes a file of a [Store].
@@ -104,6 +106,7 @@ const (
 	nameMap    = "map"
 	nameWant   = "want"
 	namePin    = "pin"
+	nameMarks  = "marks"
 )
 
 const (
@@ -157,7 +160,7 @@ func (s *Store) loadContent() error {
 			continue // not ours, or damaged: it takes space, and is nothing to rely on
 		}
 		_, pinErr := os.Stat(filepath.Join(path, namePin))
-		s.setCompleteLocked(&content{ref: ref, pinned: pinErr == nil, added: info.ModTime()})
+		s.setCompleteLocked(&content{ref: ref, pinned: pinErr == nil, added: info.ModTime(), marks: readMarks(path)})
 		// A file that became complete just before a crash.
 		_ = os.Remove(filepath.Join(path, nameMap))
 		_ = os.Remove(filepath.Join(path, nameWant))
@@ -184,7 +187,7 @@ func (s *Store) loadPartial() error {
 		if err != nil {
 			return err
 		}
-		s.setPartialLocked(&partialEntry{ref: ref, want: want, have: heldBytes(ref, bits.written)})
+		s.setPartialLocked(&partialEntry{ref: ref, want: want, have: heldBytes(ref, bits.written), marks: readMarks(path)})
 	}
 	return nil
 }
