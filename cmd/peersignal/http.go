@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,7 +26,7 @@ const profileTime = 5 * time.Minute
 // asked for.
 func (a *app) httpServers() []httpServer {
 	mux := http.NewServeMux()
-	mux.Handle(wire.Path, a.signaling.Handler())
+	mux.Handle(wire.Path, a.proxied(a.signaling.Handler()))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.readyz(w, r, true) })
 	mux.HandleFunc("GET /{$}", a.home)
@@ -50,6 +52,35 @@ func (a *app) httpServers() []httpServer {
 		servers = append(servers, httpServer{a.newAdminHTTP(a.admin.TokenHandler(token)), l})
 	}
 	return servers
+}
+
+// proxied tells the operator, once, of a proxy whose X-Forwarded-For is not
+// believed: all of its clients together have the limits of one address then.
+func (a *app) proxied(next http.Handler) http.Handler {
+	var told atomic.Bool
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Forwarded-For") != "" && !told.Load() {
+			from, unknown := unknownProxy(r.RemoteAddr, *a.proxies.Load())
+			if unknown && told.CompareAndSwap(false, true) {
+				a.log.Warn("a proxy is not known, so its clients count as one: name its network with --trusted-proxy", "proxy", from)
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// unknownProxy tells a proxy from a stranger, who can send any header, by its
+// address: a proxy is in the operator's own network.
+func unknownProxy(remote string, trusted []string) (netip.Addr, bool) {
+	at, err := netip.ParseAddrPort(remote)
+	from := at.Addr().Unmap().WithZone("")
+	if err != nil || !from.IsPrivate() && !from.IsLoopback() && !from.IsLinkLocalUnicast() {
+		return from, false
+	}
+	return from, !slices.ContainsFunc(trusted, func(text string) bool {
+		p, err := network(text)
+		return err == nil && p.Contains(from)
+	})
 }
 
 // newHTTP bounds what a stranger can hold: a request has to come, and its

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -159,6 +160,32 @@ func TestLogsAreDiscreet(t *testing.T) {
 	}
 	if o.logs.String() == "" {
 		t.Error("there is no log to look at")
+	}
+}
+
+// A proxy that is not named is told of, once.
+func TestUnknownProxyIsTold(t *testing.T) {
+	const text = "a proxy is not known"
+	for _, tt := range []struct {
+		trusted []string
+		want    int
+	}{{nil, 1}, {[]string{"--trusted-proxy=127.0.0.0/8"}, 0}} {
+		srv := startServer(t, append([]string{"--turn=false"}, tt.trusted...)...)
+		for range 3 {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.url+wire.Path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("X-Forwarded-For", "192.0.2.1")
+			resp, err := srv.http.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+		}
+		if n := strings.Count(srv.logs.String(), text); n != tt.want {
+			t.Errorf("%q: told %d times, want %d", tt.trusted, n, tt.want)
+		}
 	}
 }
 

@@ -118,6 +118,7 @@ func (a *app) apply(s *settings, changed []key) error {
 	}
 	a.iceRequired.Store(s.iceRequired)
 	a.adminToken.Store(&s.adminToken)
+	a.proxies.Store(&s.proxies)
 	if anyOf(changed, "log-level") {
 		a.level.Set(s.logLevel) // else one that an operator set stays
 	}

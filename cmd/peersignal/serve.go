@@ -54,7 +54,8 @@ type app struct {
 	draining    atomic.Bool
 	iceRequired atomic.Bool
 	adminToken  atomic.Pointer[ice.Secret]
-	drains      chan time.Duration // asked for by operators
+	proxies     atomic.Pointer[[]string] // that are trusted
+	drains      chan time.Duration       // asked for by operators
 
 	reloading sync.Mutex // over one reload, and:
 	values    *values    // as they were read last
@@ -109,6 +110,7 @@ func build(ctx context.Context, v *values, s *settings, logs io.Writer) (*app, e
 	a.log = newLogger(s, a.level, logs)
 	a.iceRequired.Store(s.iceRequired)
 	a.adminToken.Store(&s.adminToken)
+	a.proxies.Store(&s.proxies)
 	if err := a.bind(ctx, s); err != nil {
 		a.closeSockets()
 		return nil, err

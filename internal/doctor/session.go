@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/coder/websocket"
@@ -45,7 +47,18 @@ func (e *examination) session(ctx context.Context) (*session, error) {
 		return nil, errStep
 	}
 	e.ok("authentication", "as %s; the server sees this machine as %s", e.name, s.ready.You.Addr)
+	if unbelieved(s.ready.You.Addr, e.addrs) {
+		e.warn("addresses of clients", "Start the server with --trusted-proxy and the network of its proxy, which has to set X-Forwarded-For.",
+			"the server takes its proxy for the client: all clients together have the limits of one address")
+	}
 	return s, nil
+}
+
+// unbelieved tells a proxy in front of the server that it does not know: who
+// dials a public address does not come from a private one.
+func unbelieved(seen string, dialled []netip.Addr) bool {
+	at, err := netip.ParseAddrPort(seen)
+	return err == nil && private(at.Addr().Unmap()) && len(dialled) > 0 && !slices.ContainsFunc(dialled, private)
 }
 
 // open dials and reads hello.
