@@ -32,6 +32,9 @@ func (e *Engine) Block(ctx context.Context, id, user peercrypto.ID) error {
 		if len(usable(b.state, user)) > 0 {
 			return ErrNotAdmin // they outrank this admin
 		}
+		if err := b.withdraw(user); err != nil {
+			return err
+		}
 		return b.rotate()
 	})
 	if err != nil {

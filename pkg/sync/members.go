@@ -61,7 +61,7 @@ func (b *batch) frontier(grant peercrypto.Hash) ([]peercrypto.Hash, error) {
 }
 
 // Remove removes a user, also before they accepted, and makes a new rendezvous key in the same transaction. What they wrote
-// and this device holds stays; everything else by them is void.
+// and this device holds stays; everything else by them is void. The invitations by which they came are closed.
 func (e *Engine) Remove(ctx context.Context, id, user peercrypto.ID, reason string) error {
 	if user == e.userID {
 		return e.Leave(ctx, id)
@@ -81,10 +81,34 @@ func (e *Engine) Remove(ctx context.Context, id, user peercrypto.ID, reason stri
 				return err
 			}
 		}
+		if err := b.withdraw(user); err != nil {
+			return err
+		}
 		return b.rotate()
 	})
 	if err != nil {
 		return fmt.Errorf("removing user %s from group %s: %w", user.Short(), id.Short(), err)
+	}
+	return nil
+}
+
+// withdraw closes the open invitations by which a user came: who has such a link could come back with it, also as somebody else.
+func (b *batch) withdraw(user peercrypto.ID) error {
+	used := map[peercrypto.Hash]bool{}
+	for _, p := range b.state.Principals(user) {
+		if ent, ok := b.g.log.Get(p.Grant); ok {
+			if add, ok := ent.Op.(entry.Add); ok && add.Invite != nil {
+				used[*add.Invite] = true
+			}
+		}
+	}
+	for _, open := range b.state.Invites(b.now) {
+		if !used[open.Hash] {
+			continue
+		}
+		if _, err := b.operation(entry.Admin, entry.Uninvite{Invite: open.Hash}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
