@@ -253,7 +253,7 @@ func TestManyDifferencesStayWithinMessages(t *testing.T) {
 
 // However many lists there are to send, they are on the way at the same time.
 func TestListsAreOneTrip(t *testing.T) {
-	all := spread(750_000)
+	all := spread(1_000_000)
 	var a, b []recon.Ref
 	for i, r := range all {
 		if i%10 != 3 {
@@ -264,7 +264,7 @@ func TestListsAreOneTrip(t *testing.T) {
 		}
 	}
 	_, _, c := exchange(t, a, b)
-	t.Logf("a fifth of 750,000: %+v", c)
+	t.Logf("a fifth of 1,000,000: %+v", c)
 	if c.trips > 3 || c.messages < 80 {
 		t.Errorf("%+v", c)
 	}
