@@ -12,11 +12,7 @@ import (
 
 func (b *batch) admitData(items []*item) error {
 	slices.SortFunc(items, byChain)
-	hashes := make([]peercrypto.Hash, len(items))
-	for i, it := range items {
-		hashes[i] = it.ent.Hash
-	}
-	has, err := b.tx.Has(hashes)
+	has, err := known(b.tx, items)
 	if err != nil {
 		return err
 	}

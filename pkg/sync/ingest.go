@@ -155,14 +155,31 @@ func (e *Engine) decodeAll(id peercrypto.ID, raws [][]byte, res *IngestResult) [
 	return slices.DeleteFunc(items, func(it *item) bool { return it == nil })
 }
 
-// skipKnown leaves out entries that are stored with the same bytes, before anything is verified.
-func (e *Engine) skipKnown(ctx context.Context, items []*item, res *IngestResult) ([]*item, error) {
+// known tells which entries of a group are stored, all at once where they lie in a range of which nothing is.
+func known(r Reader, items []*item) ([]bool, error) {
 	hashes := make([]peercrypto.Hash, len(items))
+	var lo, hi Ref
+	data := true
 	for i, it := range items {
 		hashes[i] = it.ent.Hash
+		data = data && it.ent.Kind == entry.Data
+		if i == 0 || it.ent.Modified < lo.Modified {
+			lo = Ref{Modified: it.ent.Modified}
+		}
+		hi.Modified = max(hi.Modified, it.ent.Modified+1)
 	}
+	if len(items) > 0 && data {
+		if unknown, err := r.Unknown(Scope{items[0].ent.Group, entry.Data}, lo, hi); unknown || err != nil {
+			return make([]bool, len(items)), err
+		}
+	}
+	return r.Has(hashes)
+}
+
+// skipKnown leaves out entries that are stored with the same bytes, before anything is verified.
+func (e *Engine) skipKnown(ctx context.Context, items []*item, res *IngestResult) ([]*item, error) {
 	err := e.store.View(ctx, func(r Reader) error {
-		has, err := r.Has(hashes)
+		has, err := known(r, items)
 		if err != nil {
 			return err
 		}

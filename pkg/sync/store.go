@@ -197,6 +197,9 @@ type Reader interface {
 	Record(hash peercrypto.Hash) (Record, bool, error)
 	// Has tells for each hash whether its entry is stored (valid or not).
 	Has(hashes []peercrypto.Hash) ([]bool, error)
+	// Unknown tells that no entry of a scope with lo <= ref < hi is stored, valid or not, for the price of a Summary. Where that price does not
+	// tell, it says false: then Has tells.
+	Unknown(s Scope, lo, hi Ref) (bool, error)
 	// Operations calls fn for every stored operation of a group in (Modified, Hash) order. Record is valid during the call.
 	Operations(group peercrypto.ID, fn func(Record) error) error
 	// ChainHead is the record with the highest seq (of several, the smallest hash) of a chain; only stored entries count.

@@ -121,6 +121,15 @@ func (r *reader) checkRows() error {
 	for _, c := range []struct{ fault, count string }{
 		{"entries without group or chain", `SELECT count(*) FROM entries e LEFT JOIN groups g USING (gid) LEFT JOIN chains c USING (cid)
 			WHERE g.gid IS NULL OR c.cid IS NULL OR c.kind <> e.kind`},
+		{"entries that are not found by their hashes", `SELECT count(*) FROM entries e
+			WHERE (SELECT count(*) FROM hashes h WHERE h.key = substr(e.hash, 1, 8) AND h.eid = e.eid)
+			+ (SELECT count(*) FROM hashes_recent h WHERE h.key = substr(e.hash, 1, 8) AND h.eid = e.eid) <> 1`},
+		{"hashes without entry", `SELECT (SELECT count(*) FROM hashes) + (SELECT count(*) FROM hashes_recent) - (SELECT count(*) FROM entries)`},
+		{"hashes of more than one entry", `WITH h AS (SELECT key, eid FROM hashes UNION ALL SELECT key, eid FROM hashes_recent)
+			SELECT count(*) FROM hashes x CROSS JOIN entries a ON a.eid = x.eid CROSS JOIN h ON h.key = x.key AND h.eid <> x.eid CROSS JOIN entries b ON b.eid = h.eid
+			WHERE a.hash = b.hash`},
+		{"wrong counts of entries that are not shared", `SELECT count(*) FROM groups g
+			LEFT JOIN (SELECT gid, count(*) AS n FROM entries WHERE kind = 2 AND shared = 0 GROUP BY gid) x USING (gid) WHERE coalesce(x.n, 0) <> g.unshared`},
 		{"documents without group", "SELECT count(*) FROM documents LEFT JOIN groups g USING (gid) WHERE g.gid IS NULL"},
 		{"flags that contradict each other", "SELECT count(*) FROM entries WHERE valid > shared OR (position > 0) <> shared"},
 		{"positions above the last", "SELECT count(*) FROM entries WHERE position > (SELECT value FROM counters WHERE name = 'position')"},

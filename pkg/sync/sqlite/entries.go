@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
@@ -103,7 +102,7 @@ func after(ref groupsync.Ref) groupsync.Ref {
 
 // Record reads an entry.
 func (r *reader) Record(hash peercrypto.Hash) (groupsync.Record, bool, error) {
-	rows, err := r.records(recordColumns+"FROM entries e"+withChain+"WHERE e.hash = ?", []any{hash[:]}, true)
+	rows, err := r.records(recordColumns+byHash+withChain, hashArgs(hash), true)
 	return first("reading entry "+hash.Short(), rows, err)
 }
 
@@ -116,48 +115,6 @@ func first(what string, rows []groupsync.Record, err error) (groupsync.Record, b
 	}
 	return rows[0], true, nil
 }
-
-// Has tells which entries are stored.
-func (r *reader) Has(hashes []peercrypto.Hash) ([]bool, error) {
-	out := make([]bool, len(hashes))
-	for start := 0; start < len(hashes); {
-		n, text := 1, hasText[0]
-		if len(hashes)-start >= hasAtOnce {
-			n, text = hasAtOnce, hasText[1]
-		}
-		args := make([]any, n)
-		for i := range args {
-			args[i] = hashes[start+i][:]
-		}
-		err := r.each(text, args, func(rows *sql.Rows) (bool, error) {
-			var place int
-			err := rows.Scan(&place)
-			out[start+place] = err == nil
-			return true, err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("looking for entry %s: %w", hashes[start].Short(), err)
-		}
-		start += n
-	}
-	return out, nil
-}
-
-// hasAtOnce is how many hashes one statement looks for where there are as many, which costs a third of as many statements.
-const hasAtOnce = 32
-
-// hasText returns the places of the hashes that are stored: of one, and of hasAtOnce.
-var hasText = func() (texts [2]string) {
-	for i, n := range []int{1, hasAtOnce} {
-		asked := make([]string, n)
-		for place := range asked {
-			asked[place] = fmt.Sprintf("(%d, ?)", place)
-		}
-		texts[i] = "WITH asked (place, hash) AS (VALUES " + strings.Join(asked, ", ") + ") " +
-			"SELECT a.place FROM asked a CROSS JOIN entries e ON e.hash = a.hash"
-	}
-	return texts
-}()
 
 // always turns a callback of one kind into the other.
 func always(fn func(groupsync.Record) error) func(groupsync.Record) (bool, error) {

@@ -114,7 +114,7 @@ func unpackFixture(t *testing.T, name string) string {
 
 // Stores of each release open, with everything in them.
 func TestFixtures(t *testing.T) {
-	for _, name := range []string{"schema1", "schema2"} {
+	for _, name := range []string{"schema1", "schema2", "schema3"} {
 		t.Run(name, func(t *testing.T) { testFixture(t, unpackFixture(t, name)) })
 	}
 }

@@ -10,7 +10,7 @@ const (
 	// applicationID is "psig", at byte 68 of the file.
 	applicationID = 0x70736967
 	// schemaVersion is the number of migrations.
-	schemaVersion = 2
+	schemaVersion = 3
 )
 
 //go:embed migrations/*.sql

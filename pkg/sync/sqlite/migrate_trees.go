@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"errors"
 
-	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
@@ -16,21 +15,16 @@ func buildTrees(s *session, progress func(done, total int64)) error {
 	if _, err := t.one("SELECT count(*) FROM entries WHERE shared = 1", nil, &total); err != nil {
 		return err
 	}
-	var ids []peercrypto.ID
-	err := t.each("SELECT id FROM groups", nil, func(rows *sql.Rows) (bool, error) {
-		var id string
-		err := rows.Scan(&id)
-		ids = append(ids, peercrypto.ID(id))
-		return true, err
+	var groups []*groupRow
+	err := t.each("SELECT gid FROM groups", nil, func(rows *sql.Rows) (bool, error) {
+		g := &groupRow{}
+		groups = append(groups, g)
+		return true, rows.Scan(&g.gid)
 	})
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		g, err := t.group(id)
-		if err != nil {
-			return err
-		}
+	for _, g := range groups {
 		for _, kind := range []entry.Kind{entry.Operation, entry.Data} {
 			err := t.buildTree(g, kind, func(n int) {
 				if done += int64(n); progress != nil {
@@ -41,9 +35,12 @@ func buildTrees(s *session, progress func(done, total int64)) error {
 				return err
 			}
 		}
-		g.changed = true
+		if _, err := t.exec("UPDATE groups SET operations_tree = ?, data_tree = ? WHERE gid = ?",
+			g.trees[entry.Operation], g.trees[entry.Data], g.gid); err != nil {
+			return err
+		}
 	}
-	if err := t.flush(); err != nil {
+	if err := t.writeNodes(); err != nil {
 		return err
 	}
 	return s.run("DROP INDEX entries_range")

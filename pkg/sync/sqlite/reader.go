@@ -80,7 +80,8 @@ type groupRow struct {
 	roots         [3]groupsync.Summary // by entry.Kind
 	trees         [3]int64             // by entry.Kind, the nid of the root, 0 if there is none
 	live, deleted int64
-	changed       bool // roots or counts differ from the row
+	unshared      int64 // data that is stored and in no tree
+	changed       bool  // roots or counts differ from the row
 }
 
 // group returns the row of a group or nil. Only the transaction's owner changes it.
@@ -95,9 +96,9 @@ func (r *reader) group(id peercrypto.ID) (*groupRow, error) {
 	ops, data := &g.roots[entry.Operation], &g.roots[entry.Data]
 	var opsSum, dataSum []byte
 	found, err := r.one(`SELECT gid, known, joined, gone, meta, operations, operations_sum, operations_tree,
-		data, data_sum, data_tree, documents, tombstones FROM groups WHERE id = ?`, []any{string(id)},
+		data, data_sum, data_tree, documents, tombstones, unshared FROM groups WHERE id = ?`, []any{string(id)},
 		&g.gid, &g.known, &g.record.Joined, &g.record.Left, &g.record.Meta,
-		&ops.Count, &opsSum, &g.trees[entry.Operation], &data.Count, &dataSum, &g.trees[entry.Data], &g.live, &g.deleted)
+		&ops.Count, &opsSum, &g.trees[entry.Operation], &data.Count, &dataSum, &g.trees[entry.Data], &g.live, &g.deleted, &g.unshared)
 	if err != nil || !found {
 		return nil, err
 	}

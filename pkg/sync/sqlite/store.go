@@ -145,7 +145,7 @@ func (s *Store) newTx(w *session) *tx {
 	if old == nil {
 		return t
 	}
-	t.position, t.version, t.lastNode = old.position, old.version, old.lastNode
+	t.position, t.version, t.recent, t.lastNode = old.position, old.version, old.recent, old.lastNode
 	if len(old.groups) <= keepGroups {
 		t.groups, t.names = old.groups, old.names
 	}

@@ -103,6 +103,22 @@ func (r *reader) prefix(root int64, ref groupsync.Ref) (sum groupsync.Summary, e
 	return sum, nil
 }
 
+// contains tells whether a tree has an entry.
+func (r *reader) contains(root int64, ref groupsync.Ref) (bool, error) {
+	if root == 0 {
+		return false, nil
+	}
+	n, err := r.node(root)
+	for err == nil && n.level > 0 {
+		n, err = r.below(n, n.child(ref))
+	}
+	if err != nil {
+		return false, err
+	}
+	_, found := n.search(ref)
+	return found, nil
+}
+
 // cut returns a bound with about rank refs below it, at most slack more or less, and describes what is below. Bounds
 // between nodes are preferred, because they need no leaf. rank is above 0 and below the count of the tree.
 func (r *reader) cut(root, rank, slack int64) (bound groupsync.Ref, sum groupsync.Summary, err error) {

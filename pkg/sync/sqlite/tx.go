@@ -16,6 +16,7 @@ import (
 type tx struct {
 	*reader
 	position, version counter
+	recent            counter // rows of hashes_recent
 	chains            map[chainKey]int64
 	lastNode          int64 // the greatest nid of a tree, 0 if not known
 }
@@ -85,11 +86,14 @@ func (t *tx) flush() error {
 		}
 		ops, data := g.roots[entry.Operation], g.roots[entry.Data]
 		if _, err := t.s.exec(`UPDATE groups SET operations = ?, operations_sum = ?, operations_tree = ?, data = ?, data_sum = ?, data_tree = ?,
-			documents = ?, tombstones = ? WHERE gid = ?`, ops.Count, ops.Sum[:], g.trees[entry.Operation], data.Count, data.Sum[:], g.trees[entry.Data],
-			g.live, g.deleted, g.gid); err != nil {
+			documents = ?, tombstones = ?, unshared = ? WHERE gid = ?`, ops.Count, ops.Sum[:], g.trees[entry.Operation], data.Count, data.Sum[:], g.trees[entry.Data],
+			g.live, g.deleted, g.unshared, g.gid); err != nil {
 			return err
 		}
 		g.changed = false
+	}
+	if err := t.settle(); err != nil {
+		return err
 	}
 	return t.writeNodes()
 }
@@ -177,6 +181,9 @@ func (t *tx) insert(record groupsync.Record) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if found, err := t.stored(g, record); err != nil || found {
+		return false, err
+	}
 	cid, err := t.chainOf(record)
 	if err != nil {
 		return false, err
@@ -194,24 +201,33 @@ func (t *tx) insert(record groupsync.Record) (bool, error) {
 	}
 	result, err := t.exec(`INSERT INTO entries
 		(hash, gid, kind, modified, subject, cid, seq, prev, valid, shared, position, origin, life, raw)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING`,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		record.Hash[:], g.gid, int64(record.Kind), record.Modified, string(record.Subject), cid, record.Seq, prev,
 		record.Valid, record.Shared, position, record.Origin, t.life, record.Raw)
 	if err != nil {
 		return false, err
 	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
+	eid, err := result.LastInsertId()
+	if err == nil {
+		err = t.index(record.Hash, eid)
+	}
+	if err != nil {
 		return false, err
 	}
 	if !record.Shared {
+		g.setApart(record.Kind, 1)
 		return true, nil
 	}
 	t.position.value, t.position.changed = position, true
-	eid, err := result.LastInsertId()
-	if err == nil {
-		err = t.put(g, record.Kind, item{record.Ref, eid})
+	return true, t.put(g, record.Kind, item{record.Ref, eid})
+}
+
+// setApart counts data that is stored and not shared.
+func (g *groupRow) setApart(kind entry.Kind, n int64) {
+	if kind == entry.Data {
+		g.unshared += n
+		g.changed = true
 	}
-	return true, err
 }
 
 func (t *tx) chainOf(record groupsync.Record) (int64, error) {
@@ -245,7 +261,7 @@ func (t *tx) update(hash peercrypto.Hash, valid, shared bool, raw []byte) error 
 	it := item{Ref: groupsync.Ref{Hash: hash}}
 	var kind entry.Kind
 	var wasValid, wasShared bool
-	found, err := t.one("SELECT eid, gid, kind, modified, valid, shared, position FROM entries WHERE hash = ?", []any{hash[:]},
+	found, err := t.one("SELECT e.eid, gid, kind, modified, valid, shared, position "+byHash, hashArgs(hash),
 		&it.eid, &gid, &kind, &it.Modified, &wasValid, &wasShared, &position)
 	if err == nil && !found {
 		err = errors.New("it is not stored")
@@ -281,8 +297,10 @@ func (t *tx) share(gid int64, kind entry.Kind, it item, shared bool) (int64, err
 		return 0, err
 	}
 	if !shared {
+		g.setApart(kind, 1)
 		return 0, t.take(g, kind, it.Ref)
 	}
+	g.setApart(kind, -1)
 	if err := t.put(g, kind, it); err != nil {
 		return 0, err
 	}
@@ -328,6 +346,8 @@ func (t *tx) purge(id peercrypto.ID) error {
 	}
 	for _, text := range []string{
 		`CREATE TEMP TABLE purged AS SELECT DISTINCT cid FROM entries WHERE gid = ?`,
+		`DELETE FROM hashes_recent WHERE (key, eid) IN (SELECT substr(hash, 1, 8), eid FROM entries WHERE gid = ?)`,
+		`DELETE FROM hashes WHERE (key, eid) IN (SELECT substr(hash, 1, 8), eid FROM entries WHERE gid = ?)`,
 		`DELETE FROM entries WHERE gid = ?`,
 		`DELETE FROM documents WHERE gid = ?`,
 		`DELETE FROM groups WHERE gid = ?`,
@@ -347,6 +367,6 @@ func (t *tx) purge(id peercrypto.ID) error {
 	}
 	delete(t.groups, id)
 	delete(t.names, g.gid)
-	t.chains = nil
+	t.chains, t.recent = nil, counter{}
 	return nil
 }

@@ -63,6 +63,13 @@ type groupRow struct {
 	known         bool // by PutGroup; a row may exist for the counts alone
 	roots         [3]groupsync.Summary
 	live, deleted int64
+	unshared      int64 // data
+}
+
+func (g *groupRow) setApart(kind entry.Kind, n int64) {
+	if kind == entry.Data {
+		g.unshared += n
+	}
 }
 
 func kindKey(k keyer, kind entry.Kind) keyer { return append(k, byte(kind)) }

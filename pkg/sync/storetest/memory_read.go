@@ -71,6 +71,14 @@ func (r *memoryReader) Has(hashes []peercrypto.Hash) ([]bool, error) {
 	return out, r.check()
 }
 
+func (r *memoryReader) Unknown(s groupsync.Scope, lo, hi groupsync.Ref) (bool, error) {
+	if g, _ := r.groups.get(string(s.Group)); s.Kind != entry.Data || g.unshared > 0 {
+		return false, r.check()
+	}
+	sum, err := r.Summary(s, lo, hi)
+	return sum.Count == 0, err
+}
+
 // each calls fn for the records of an index.
 func (r *memoryReader) each(index tree[peercrypto.Hash], prefix keyer, fn func(groupsync.Record) error) error {
 	if err := r.check(); err != nil {

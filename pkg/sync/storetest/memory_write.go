@@ -93,6 +93,9 @@ func (tx *memoryTx) PutRecord(r groupsync.Record) error {
 	} else {
 		tx.grants = tx.grants.with(string(keyer{}.hash(r.As).hash(r.Hash)), r.Hash)
 	}
+	row, _ := tx.groups.get(string(r.Group))
+	row.setApart(r.Kind, 1) // until flag
+	tx.groups = tx.groups.with(string(r.Group), row)
 	tx.flag(r, valid, shared)
 	return nil
 }
@@ -125,10 +128,12 @@ func (tx *memoryTx) flag(r groupsync.Record, valid, shared bool) {
 			tx.log = tx.log.with(string(group.number(r.Position)), r.Hash)
 			tx.shared = tx.shared.with(refKey(scopeKey(scope), r.Ref), r.Ref)
 			count(&row.roots[r.Kind], r.Hash, 1)
+			row.setApart(r.Kind, -1)
 		} else {
 			tx.log = tx.log.without(string(group.number(r.Position)))
 			tx.shared = tx.shared.without(refKey(scopeKey(scope), r.Ref))
 			count(&row.roots[r.Kind], r.Hash, -1)
+			row.setApart(r.Kind, 1)
 			r.Position = 0
 		}
 		tx.groups = tx.groups.with(string(r.Group), row)

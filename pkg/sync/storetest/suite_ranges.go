@@ -66,6 +66,16 @@ func (s *suite) checkRanges(r groupsync.Reader, rng *rand.Rand, scope groupsync.
 		return refs[rng.IntN(len(refs))]
 	}
 	s.checkRange(r, scope, refs, groupsync.Ref{}, everything, 16)
+	for range 8 {
+		lo, hi := some(), some()
+		unknown, err := r.Unknown(scope, lo, hi)
+		s.must(err)
+		for ref := range flags {
+			if unknown && ref.Compare(lo) >= 0 && ref.Compare(hi) < 0 {
+				s.Fatalf("Unknown, but %s is stored", ref.Hash.Short())
+			}
+		}
+	}
 	for range 4 {
 		s.checkRange(r, scope, refs, some(), some(), 1+rng.IntN(20))
 		s.checkRange(r, scope, refs, some(), everything, rng.IntN(3))
