@@ -168,5 +168,5 @@ func (b *batch) change(doc Document, changes []fold.Change, deleted bool) (Docum
 		return doc, err
 	}
 	c.seq, c.prev, c.last = c.seq+1, ent.Hash, ent.Modified
-	return b.foldSubject(doc.Subject)
+	return b.foldSubject(doc.Subject, false)
 }

@@ -31,21 +31,43 @@ func (b *batch) foldTouched() error {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids) // versions rise in an order that does not depend on chance
+	fresh, err := b.noneOf(ids)
+	if err != nil {
+		return err
+	}
 	for _, id := range ids {
-		if _, err := b.foldSubject(id); err != nil {
+		if _, err := b.foldSubject(id, fresh); err != nil {
 			return fmt.Errorf("folding document %s: %w", id.Short(), err)
 		}
 	}
 	return nil
 }
 
-// foldSubject writes a touched document. The added changes are in the store already.
-func (b *batch) foldSubject(id peercrypto.ID) (Document, error) {
+// noneOf tells whether no document lies between the first and the last of sorted ids. New ones are named by the time, so many that come together
+// mostly lie behind all others.
+func (b *batch) noneOf(ids []peercrypto.ID) (bool, error) {
+	if len(ids) < 8 || len(ids[0]) == 0 {
+		return false, nil // not worth a question
+	}
+	none := true
+	before := ids[0][:len(ids[0])-1]
+	q := DocumentQuery{Group: b.g.id, After: before, IncludeDeleted: true, Limit: 1}
+	err := b.tx.Documents(q, func(d Document) error {
+		none = d.Subject > ids[len(ids)-1]
+		return nil
+	})
+	return none, err
+}
+
+// foldSubject writes a touched document, which is not there yet if fresh is set. The added changes are in the store already.
+func (b *batch) foldSubject(id peercrypto.ID, fresh bool) (doc Document, err error) {
 	work := b.touch(id)
 	slices.SortFunc(work.added, compareEntries)
-	doc, ok, err := b.tx.Document(b.g.id, id)
-	if err != nil {
-		return doc, err
+	ok := false
+	if !fresh {
+		if doc, ok, err = b.tx.Document(b.g.id, id); err != nil {
+			return doc, err
+		}
 	}
 	state := fold.NewState(b.g.id, id)
 	last := Ref{}

@@ -98,8 +98,8 @@ func openLocked(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(o.Readers + 1)
-	db.SetMaxIdleConns(0) // closing a session closes its connection
+	db.SetMaxOpenConns(o.Readers + 2) // the writer, the folder
+	db.SetMaxIdleConns(0)             // closing a session closes its connection
 	s := newStore(path, db, o)
 	if err := s.start(); err != nil {
 		return nil, errors.Join(err, s.closeFiles())

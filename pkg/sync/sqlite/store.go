@@ -21,6 +21,7 @@ type Store struct {
 
 	writer chan *session // holds the writing session while nobody uses it
 	kept   *tx           // the last transaction, if it was committed; who has the writing session owns it
+	folder folder
 	slots  chan struct{} // one for each View that runs
 
 	mu      sync.Mutex
@@ -59,7 +60,7 @@ func (s *Store) start() error {
 	}
 	w, err := openSession(context.Background(), s.db, append(s.pragmas(),
 		"journal_mode = WAL", "synchronous = FULL", "cache_size = -16384",
-		"wal_autocheckpoint = 2000", "journal_size_limit = 67108864")...)
+		fmt.Sprintf("wal_autocheckpoint = %d", maxUnfolded), "journal_size_limit = 67108864")...)
 	if err != nil {
 		return err
 	}
@@ -127,6 +128,7 @@ func (s *Store) update(ctx context.Context, w *session, fn func(tx groupsync.Tx)
 	}
 	committed = true
 	s.kept = t
+	s.wrote(t.bytes)
 	return nil
 }
 
@@ -247,6 +249,9 @@ func (s *Store) closeFiles() error {
 	var errs []error
 	for _, c := range s.idle {
 		errs = append(errs, c.close())
+	}
+	if s.folder.session != nil {
+		errs = append(errs, s.folder.session.close())
 	}
 	select {
 	case w := <-s.writer: // last: the last connection folds the log in

@@ -19,6 +19,7 @@ type tx struct {
 	recent            counter // rows of hashes_recent
 	chains            map[chainKey]int64
 	lastNode          int64 // the greatest nid of a tree, 0 if not known
+	bytes             int   // of texts and blobs that were written
 }
 
 var _ groupsync.Tx = (*tx)(nil)
@@ -38,6 +39,14 @@ type counter struct {
 func (t *tx) exec(text string, args ...any) (sql.Result, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
+	}
+	for _, arg := range args {
+		switch v := arg.(type) {
+		case []byte:
+			t.bytes += len(v)
+		case string:
+			t.bytes += len(v)
+		}
 	}
 	result, err := t.s.exec(text, args...)
 	t.broken = err
