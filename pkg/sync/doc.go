@@ -66,6 +66,7 @@
 //
 // A device that lacks data of a group, by the counts that both told, has it brought by one session at a time: it puts off rounds of the others, as
 // lower device by not beginning them, as higher by not answering yet, until that one is done, ends, or brings fewer than 100 entries in 5 s.
+// When others waited, the next round is theirs: nobody keeps a device from the others by saying that there is more.
 //
 // New entries follow between rounds. A device that wrote an entry sends it; a device that received it from elsewhere
 // sends HAVE and the entry on WANT. Each session reads the log of its groups from a position, so a slow peer costs no

@@ -25,13 +25,24 @@ type wantTable struct {
 type want struct {
 	by    *Session
 	until int64
+	// others is set when another session announced the entry too: it has its turn before this one can ask again.
+	others bool
 }
+
+// wantGrace is how long that turn is left to it: it looks at most wantFor after it was put off, with the next tick.
+const wantGrace = wantFor + 2*tickEvery
 
 // claim tells whether a session should ask for an entry now.
 func (t *wantTable) claim(h peercrypto.Hash, by *Session, now int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if w, ok := t.until[h]; ok && w.by != by && now < w.until {
+	w, ok := t.until[h]
+	switch {
+	case ok && w.by != by && now < w.until:
+		w.others = true
+		t.until[h] = w
+		return false
+	case ok && w.by == by && w.others && now < w.until+wantGrace.Milliseconds():
 		return false
 	}
 	if t.until == nil {
@@ -45,7 +56,7 @@ func (t *wantTable) claim(h peercrypto.Hash, by *Session, now int64) bool {
 		}
 	}
 	if len(t.until) < maxWanted {
-		t.until[h] = want{by, now + wantFor.Milliseconds()}
+		t.until[h] = want{by: by, until: now + wantFor.Milliseconds()}
 	}
 	return true
 }
