@@ -39,20 +39,28 @@ type transport interface {
 
 // conn is one connection. The goroutine of Server.serve reads; whoever has
 // something to say writes through the transport, which has the mutex and the
-// queue. It is the transport's Handler.
+// queue. It is the transport's Handler. What each message needs stands first,
+// as in member.
 type conn struct {
-	// Static.
-	transport transport
-	server    *Server
-	limits    *Limits
-	metrics   *metrics
-	addr      string         // the client's address as it is told
-	from      netip.Addr     // the same without the port
-	addrKey   netip.Addr     // under which the gate counts it
-	local     netip.AddrPort // our end
+	server    *Server   // static
+	transport transport // static
 
 	member atomic.Pointer[member] // set once when ready
 	seen   atomic.Int64           // last sign of life, Unix ms by the keeper's clock
+
+	// The reader's.
+	in       bucket
+	lately   lately
+	early    int      // control frames and fragments before auth
+	lastWord *closing // how it ends after Message gave false
+
+	// Static.
+	limits  *Limits
+	metrics *metrics
+	addr    string         // the client's address as it is told
+	from    netip.Addr     // the same without the port
+	addrKey netip.Addr     // under which the gate counts it
+	local   netip.AddrPort // our end
 
 	pending *pending    // static
 	hello   *wire.Hello // until auth
@@ -60,12 +68,6 @@ type conn struct {
 
 	nextPing int64 // the keeper's
 	shard    uint8 // the keeper's, static
-
-	// The reader's.
-	in       bucket
-	lately   lately
-	early    int      // control frames and fragments before auth
-	lastWord *closing // how it ends after Message gave false
 
 	mu      sync.Mutex
 	closing *closing

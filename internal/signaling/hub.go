@@ -10,32 +10,35 @@ import (
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
-// member is one session that the hub knows, of this node or of another.
+// member is one session that the hub knows, of this node or of another. What
+// each signal needs stands first, side by side: with many sessions a signal
+// costs mostly the time to fetch what it needs from memory.
 type member struct {
+	device    peercrypto.ID // static once the hub has it
+	node      string        // static; "" for a session of this node
+	resumable bool          // static; the client can go on over another connection
+
+	rights atomic.Uint32 // changes, under hub.mu, whenever tags or gone do
+
+	// conn is the connection, or the last one of a session that is parked; nil
+	// for a session of another node. It changes under hub.mu and the outbox's
+	// lock.
+	conn   atomic.Pointer[conn]
+	box    outbox // its own lock; of a session that is resumable
+	offers offers // its own lock
+
 	// Static once the hub has it.
 	session   peercrypto.Nonce
-	device    peercrypto.ID
 	deviceKey peercrypto.PublicKey
 	userKey   peercrypto.PublicKey
 	cert      []byte // canonical certificate
-	node      string // "" for a session of this node
 	host      string // that the client dialled; this node only
-	resumable bool   // the client can go on over another connection
 	token     peercrypto.Nonce
 	expires   time.Time // of token
 
 	started int64 // ms; the newest session of a device wins
 
-	rights atomic.Uint32 // changes, under hub.mu, whenever tags or gone do
-
-	offers offers // its own lock
-	notes  notes  // its own lock
-
-	// conn is the connection, or the last one of a session that is parked; nil
-	// for a session of another node. It changes under hub.mu and the outbox's
-	// lock.
-	conn atomic.Pointer[conn]
-	box  outbox // its own lock; of a session that is resumable
+	notes notes // its own lock
 
 	kicked atomic.Bool // an operator ended it, whatever its connection says
 

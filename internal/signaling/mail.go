@@ -149,9 +149,10 @@ func (h *hub) leave(from *member, sig *wire.SignalRef, now time.Time) wire.Code 
 		return wire.CodeNotAllowed
 	}
 	rest := e.Value.(*memory)
-	_, holds := from.tags[sig.Via]
-	allowed := holds && slices.Contains(rest.tags, sig.Via)
-	if sig.Via == (peercrypto.Tag{}) {
+	via := sig.Tag()
+	_, holds := from.tags[via]
+	allowed := holds && slices.Contains(rest.tags, via)
+	if len(sig.Via) == 0 {
 		allowed = rest.user == from.userKey
 	}
 	if !allowed || !time.Now().Before(rest.until) {

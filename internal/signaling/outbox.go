@@ -18,17 +18,17 @@ import (
 // Its lock comes after the hub's and before a connection's.
 type outbox struct {
 	mu      sync.Mutex
-	seq     uint64      // counted frames that were put in a queue
-	acked   uint64      // of them, those that the client has received
-	signals []signalOut // not acknowledged, in order
-	next    int         // the first of signals that was not put in the queue
-	bytes   int         // of signals
-	told    []toldTag   // presence, by seq; one entry for each tag
-	floor   uint64      // told does not know the presence up to this seq
-	hole    uint64      // seq of the last signal that was not kept
 	parked  bool        // there is no connection
 	gone    bool        // the session is over
 	leaving *closing    // ends the connection when everything is in its queue
+	signals []signalOut // not acknowledged, in order
+	next    int         // the first of signals that was not put in the queue
+	bytes   int         // of signals
+	seq     uint64      // counted frames that were put in a queue
+	acked   uint64      // of them, those that the client has received
+	told    []toldTag   // presence, by seq; one entry for each tag
+	floor   uint64      // told does not know the presence up to this seq
+	hole    uint64      // seq of the last signal that was not kept
 }
 
 type signalOut struct {

@@ -13,8 +13,10 @@ import (
 // it.
 type lately struct {
 	to           *member // nil: it went nowhere
-	via          peercrypto.Tag
-	mine, theirs uint32 // rights of both, when they allowed it
+	mine, theirs uint32  // rights of both, when they allowed it
+	device       connID  // text of to's id, here so that it is near
+	via          [22]byte
+	viaLen       uint8
 
 	offered  *offerPair // of what was offered to it
 	answered *offerPair // of what it offered
@@ -23,7 +25,7 @@ type lately struct {
 // still gives the target of a signal if it is the same as lately, and still
 // allowed.
 func (l *lately) still(from *member, sig *wire.SignalRef) *member {
-	if l.to == nil || string(sig.To) != string(l.to.device) || sig.Via != l.via ||
+	if l.to == nil || string(sig.To) != string(l.device[:]) || string(sig.Via) != string(l.via[:l.viaLen]) ||
 		l.mine != from.rights.Load() || l.theirs != l.to.rights.Load() {
 		return nil
 	}
@@ -39,13 +41,14 @@ func (h *hub) target(from *member, l *lately, sig *wire.SignalRef) (to *member, 
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	to = h.devices[peercrypto.ID(sig.To)]
-	if from.gone || to == nil || to == from || !shares(from, to, sig.Via) {
+	if from.gone || to == nil || to == from || !shares(from, to, sig.Tag()) {
 		return to, false
 	}
 	if l.to != to {
-		*l = lately{to: to}
+		*l = lately{to: to, device: connKey(sig.To)}
 	}
-	l.via, l.mine, l.theirs = sig.Via, from.rights.Load(), to.rights.Load()
+	l.viaLen = uint8(copy(l.via[:], sig.Via))
+	l.mine, l.theirs = from.rights.Load(), to.rights.Load()
 	return to, true
 }
 

@@ -164,6 +164,14 @@ const tagTextLen = 22
 
 var strictB64u = base64.RawURLEncoding.Strict()
 
+// isTagText tells whether parseTag would take s: 22 characters, of which the
+// last has four zero bits, and not all of them zero.
+func isTagText(s []byte) bool {
+	return len(s) == tagTextLen && allB64u(s) && b64value(s[tagTextLen-1])&15 == 0 && string(s) != zeroTagText
+}
+
+const zeroTagText = "AAAAAAAAAAAAAAAAAAAAAA"
+
 // parseTag reads a tag from its text without allocating.
 func parseTag[T text](s T) (tag peercrypto.Tag, ok bool) {
 	if len(s) != tagTextLen || !inAlphabet(s, inB64u) {

@@ -25,9 +25,9 @@ const (
 type SignalRef struct {
 	Kind Kind
 	ID   uint64
-	Via  peercrypto.Tag // zero: both are of the same user
-	// To and Conn are the text of ids.
-	To, Conn []byte
+	// Via is the text of a tag; empty: both are of the same user. To and Conn
+	// are the text of ids.
+	Via, To, Conn []byte
 
 	from, eph, ct []byte
 }
@@ -84,9 +84,7 @@ func (r *SignalRef) AppendStamped(dst []byte, from peercrypto.ID) []byte {
 	dst = append(dst, `","from":"`...)
 	dst = append(dst, from...)
 	dst = append(dst, `","via":"`...)
-	if r.Via != (peercrypto.Tag{}) {
-		dst = appendTag(dst, r.Via)
-	}
+	dst = append(dst, r.Via...)
 	dst = append(dst, `","conn":"`...)
 	dst = append(dst, r.Conn...)
 	dst = append(dst, `","env":{`...)
@@ -103,10 +101,16 @@ func (r *SignalRef) AppendStamped(dst []byte, from peercrypto.ID) []byte {
 // StampedSize is at least the length of what AppendStamped appends.
 func (r *SignalRef) StampedSize() int { return 192 + len(r.eph) + len(r.ct) }
 
+// Tag is what Via says; zero when it is empty.
+func (r *SignalRef) Tag() peercrypto.Tag {
+	tag, _ := parseTag(r.Via) // valid, or Scan would have failed
+	return tag
+}
+
 // Signal copies it.
 func (r *SignalRef) Signal() *Signal {
 	return &Signal{
-		Kind: r.Kind, ID: r.ID, To: peercrypto.ID(r.To), From: peercrypto.ID(r.from), Via: r.Via,
+		Kind: r.Kind, ID: r.ID, To: peercrypto.ID(r.To), From: peercrypto.ID(r.from), Via: r.Tag(),
 		Conn: peercrypto.ID(r.Conn), Env: Envelope{Eph: string(r.eph), CT: string(r.ct)},
 	}
 }
@@ -215,10 +219,8 @@ func (s *scanner) member(r *SignalRef, dir direction, seen *members) bool {
 		r.Conn = value
 		return seen.add(hasConn)
 	case "via":
-		if len(value) > 0 {
-			r.Via, ok = parseTag(value)
-		}
-		return ok && seen.add(hasVia)
+		r.Via = value
+		return (len(value) == 0 || isTagText(value)) && seen.add(hasVia)
 	default:
 		return false
 	}

@@ -63,7 +63,8 @@ type Conn struct {
 	o   *Options
 
 	// Bound once, since binding a method allocates.
-	readFn, writeFn func(fd uintptr) bool
+	readFn  func(fd uintptr) bool
+	writeFn func(fd uintptr)
 
 	reader // owned by the goroutine of Serve and Finish
 
@@ -71,32 +72,32 @@ type Conn struct {
 	unsure atomic.Uint32 // see Probe
 
 	mu        sync.Mutex // the socket's writes and all below
-	tail      []byte     // wire bytes that have to come first
-	wire      []byte     // whole frames that wait, in wire form
-	queue     []queued   // messages that wait
-	queued    int        // bytes in the three, and in what flush is writing, that count
 	flushing  bool       // flush runs, and is the only one that writes
 	kicked    bool       // ask Drained when the queue is empty
 	woken     bool       // Probe has moved the read deadline
 	dead      bool       // writing has failed
-	end       *End
-	endSent   bool          // what end wants is in the queue
-	closeSent bool          // a close frame is among it
-	peerEnd   int           // the peer's close code, once it has closed
-	flushed   chan struct{} // made with end; closed when flush has written it or given up
-
-	late      []byte // replies that go out with the next frame, see Late
-	lateSince uint32
+	endSent   bool       // what end wants is in the queue
+	closeSent bool       // a close frame is among it
 	lateNoted bool
 	lateSoon  bool
-	toldAt    int64  // Unix ms, see QueueSoon
-	lateShard uint8  // static
+	lateShard uint8 // static
+	lateSince uint32
 	replied   uint32 // see Late.replies
+	queued    int    // bytes in tail, wire and queue, and in what flush is writing, that count
+	late      []byte // replies that go out with the next frame, see Late
+	end       *End
+	tail      []byte   // wire bytes that have to come first
+	wire      []byte   // whole frames that wait, in wire form
+	queue     []queued // messages that wait
+	toldAt    int64    // Unix ms, see QueueSoon
 
 	// Arguments and results of tryWrite.
 	out    []byte
 	outN   int
 	outErr error
+
+	peerEnd int           // the peer's close code, once it has closed
+	flushed chan struct{} // made with end; closed when flush has written it or given up
 }
 
 // queued is a message that waits.

@@ -152,14 +152,34 @@ func (c *Conn) lateTick(period, patience uint32, now int64) (again bool) {
 // sendLate is sendWire for frames that may be late.
 func (c *Conn) sendLate(frames []byte) {
 	c.mu.Lock()
-	if c.o.Late == nil || !c.o.Late.replies(c) || len(c.late)+len(frames) > lateBytes || c.end != nil || !c.idleLocked() {
+	if !c.mayBeLateLocked(len(frames)) {
 		c.mu.Unlock()
 		c.sendWire(frames)
 		return
 	}
-	c.o.Late.note(c, false)
 	c.late = append(c.late, frames...)
 	c.mu.Unlock()
+}
+
+// replyLate has one reply follow late, or says that it must not.
+func (c *Conn) replyLate(payload []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.mayBeLateLocked(Headroom + len(payload)) {
+		return false
+	}
+	c.late = appendFrame(c.late, opText, payload)
+	return true
+}
+
+// mayBeLateLocked tells whether n bytes of replies may be late; if so, they
+// will be looked after once they are in late.
+func (c *Conn) mayBeLateLocked(n int) bool {
+	if c.o.Late == nil || !c.o.Late.replies(c) || len(c.late)+n > lateBytes || c.end != nil || !c.idleLocked() {
+		return false
+	}
+	c.o.Late.note(c, false)
+	return true
 }
 
 // QueueSoon is QueueBelow for one of several messages that may follow one

@@ -97,7 +97,7 @@ func (c *Conn) Probe() {
 }
 
 // tryWrite writes once.
-func (c *Conn) tryWrite(fd uintptr) bool {
+func (c *Conn) tryWrite(fd uintptr) {
 	for {
 		n, err := send(fd, c.out)
 		switch {
@@ -109,6 +109,6 @@ func (c *Conn) tryWrite(fd uintptr) bool {
 		default:
 			c.outN = n
 		}
-		return true
+		return
 	}
 }

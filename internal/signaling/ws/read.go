@@ -12,21 +12,19 @@ import (
 // reader is what reading needs. buf is lent while there is something to read,
 // and kept while a frame is incomplete.
 type reader struct {
-	limit int
-
 	buf         []byte // read so far: buf[start:end_]
 	start, end_ int
-	small       []byte // where the socket cannot be polled: buf of a silent connection
-	msg         []byte // fragments of a message so far
-	inMsg       bool
-	charged     int // bytes of the two on the budget
+	limit       int
+	skip        uint64 // bytes of a frame that nobody wants
+	charged     int    // bytes of buf and msg on the budget
 
 	replies []byte // frames to write when all that was read has been handled
 	prompt  bool   // they must not be late
-
-	skip    uint64 // bytes of a frame that nobody wants
+	inMsg   bool
 	over    bool   // nothing more can be read
+	msg     []byte // fragments of a message so far
 	readErr error
+	small   []byte // where the socket cannot be polled: buf of a silent connection
 }
 
 // unknown is skip when it is not known where the next frame begins.
@@ -300,6 +298,9 @@ func (c *Conn) closed(payload []byte) error {
 // handled, or later still, see Late. It is for the Handler, while Message runs.
 // The caller keeps payload.
 func (c *Conn) Reply(payload []byte, late bool) {
+	if late && c.replies == nil && c.replyLate(payload) {
+		return
+	}
 	c.prompt = c.prompt || !late
 	c.reply(opText, payload)
 }

@@ -97,17 +97,31 @@ func (c *Conn) admitLocked(n int) error {
 	}
 }
 
+// takeLocked puts all that waits together, which is less than a half of scratch
+// when the connection is idle.
+func (c *Conn) takeLocked(scratch *[batchBytes]byte) []byte {
+	if !c.waitsLocked() {
+		return scratch[:0]
+	}
+	b := c.batchLocked(scratch[:0])
+	c.queued -= b.waited
+	c.o.Budget.Give(b.held)
+	return b.wire
+}
+
 // unlockAfterWrite tries to write what waits and frames, keeps what the socket
 // does not take, and releases the lock. The connection must be idle.
 func (c *Conn) unlockAfterWrite(frames []byte) error {
 	if c.waitsLocked() {
 		scratch := batches.Get().(*[batchBytes]byte)
 		defer batches.Put(scratch)
-		b := c.batchLocked(scratch[:0]) // all of it, see idleLocked
-		c.queued -= b.waited
-		c.o.Budget.Give(b.held)
-		frames = append(b.wire, frames...)
+		frames = append(c.takeLocked(scratch), frames...)
 	}
+	return c.unlockAfterTry(frames)
+}
+
+// unlockAfterTry is unlockAfterWrite when nothing waits.
+func (c *Conn) unlockAfterTry(frames []byte) error {
 	n, err := c.tryLocked(frames)
 	if err != nil {
 		c.failLocked()
@@ -167,9 +181,9 @@ func (c *Conn) SendBelow(message []byte, most int) bool {
 		}
 		return c.queueBelowLocked(message, most)
 	}
-	b := batches.Get().(*[batchBytes]byte)
-	err := c.unlockAfterWrite(appendFrame(b[:0], opText, message))
-	batches.Put(b)
+	scratch := batches.Get().(*[batchBytes]byte)
+	err := c.unlockAfterTry(appendFrame(c.takeLocked(scratch), opText, message))
+	batches.Put(scratch)
 	return err == nil
 }
 
@@ -392,10 +406,11 @@ func (c *Conn) setWriteDeadline(t time.Time) {
 	}
 }
 
-// tryLocked writes what the socket takes without waiting.
+// tryLocked writes what the socket takes without waiting. That is no Write for
+// the runtime, which would look after the socket's readiness each time.
 func (c *Conn) tryLocked(wire []byte) (n int, err error) {
 	c.out, c.outN, c.outErr = wire, 0, nil
-	err = c.raw.Write(c.writeFn)
+	err = c.raw.Control(c.writeFn)
 	n, c.out = c.outN, nil
 	if err == nil && c.outErr != nil {
 		err = os.NewSyscallError("write", c.outErr)
