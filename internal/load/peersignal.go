@@ -167,12 +167,16 @@ func (p *peer) Ack(dst []byte) []byte {
 }
 
 func (p *peer) ack(dst []byte) []byte {
+	dst = append(dst, `{"type":"ack","n":`...)
+	dst = strconv.AppendUint(dst, p.acknowledge(), 10)
+	return append(dst, '}')
+}
+
+// acknowledge gives what an acknowledgement says, which the caller sends.
+func (p *peer) acknowledge() uint64 {
 	p.signals.Store(0)
 	p.due.Store(false)
-	n := p.got.Load()
-	dst = append(dst, `{"type":"ack","n":`...)
-	dst = strconv.AppendUint(dst, n, 10)
-	return append(dst, '}')
+	return p.got.Load()
 }
 
 func readResult(message []byte) Event {
@@ -285,6 +289,10 @@ func (p *peer) Signal(dst []byte, s Signal) []byte {
 		dst = append(dst, `{"type":"offer","id":`...)
 	}
 	dst = strconv.AppendUint(dst, s.ID, 10)
+	if p.signals.Load() > 0 { // a client of ours lets its signals bring it along, too
+		dst = append(dst, `,"ack":`...)
+		dst = strconv.AppendUint(dst, p.acknowledge(), 10)
+	}
 	dst = append(dst, `,"to":"`...)
 	dst = append(dst, s.To...)
 	dst = append(dst, `","via":"`...)

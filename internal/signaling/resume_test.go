@@ -382,6 +382,54 @@ func TestNoRoomToKeep(t *testing.T) {
 	}
 }
 
+// TestAckAlong: a signal may acknowledge what came before it.
+func TestAckAlong(t *testing.T) {
+	n := start(t, signaling.Config{})
+	a, b := pair(t, n)
+	if r := b.offer(a.id(), tag(1)); r.Code != wire.CodeDelivered {
+		t.Fatal(r)
+	}
+	offer := read[*wire.Signal](a)
+	answer := func(spell func(frame []byte) []byte) {
+		t.Helper()
+		a.nextID++
+		frame, err := wire.Encode(&wire.Signal{
+			Kind: wire.KindAnswer, ID: a.nextID, Ack: a.got, To: b.id(), Via: tag(1), Conn: offer.Conn, Env: envelope(wire.KindAnswer),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.write(spell(frame))
+		if r := a.result(a.nextID); r.Code != wire.CodeDelivered {
+			t.Fatal(r)
+		}
+		if got := read[*wire.Signal](b); got.Ack != 0 || got.Kind != wire.KindAnswer {
+			t.Errorf("got %+v", got)
+		}
+	}
+	answer(func(frame []byte) []byte { return frame })
+	a.got-- // what is acknowledged cannot be had again
+	a.snap()
+	parked(t, n, 1)
+	if c := attach(t, n, a.device, a); c.ready.Resumed {
+		t.Fatalf("the offer is still kept: %+v", c.ready)
+	}
+
+	n = start(t, signaling.Config{})
+	a, b = pair(t, n)
+	if r := b.offer(a.id(), tag(1)); r.Code != wire.CodeDelivered {
+		t.Fatal(r)
+	}
+	offer = read[*wire.Signal](a)
+	answer(func(frame []byte) []byte { return append(frame, ' ') }) // not as we spell it
+	a.got++
+	a.nextID++
+	a.send(&wire.Signal{
+		Kind: wire.KindAnswer, ID: a.nextID, Ack: a.got, To: b.id(), Via: tag(1), Conn: offer.Conn, Env: envelope(wire.KindAnswer),
+	})
+	a.wantClose(wire.CloseProtocol)
+}
+
 func TestAckOfNothing(t *testing.T) {
 	n := start(t, signaling.Config{})
 	a := attach(t, n, newDevice(t), nil)

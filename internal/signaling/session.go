@@ -70,6 +70,9 @@ func (c *conn) Message(text []byte) bool {
 	}
 	var sig wire.SignalRef
 	if allowed && sig.Scan(text) {
+		if sig.Ack != 0 && !c.server.hub.ack(m, sig.Ack) {
+			return c.stop(badAck())
+		}
 		c.server.relay(c, m, &sig, now)
 		return true
 	}
@@ -154,6 +157,10 @@ func requestID(msg wire.Message) uint64 {
 
 func (s *Server) handle(c *conn, m *member, msg wire.Message) {
 	if sig, ok := msg.(*wire.Signal); ok {
+		if sig.Ack != 0 && !s.hub.ack(m, sig.Ack) {
+			c.shut(badAck())
+			return
+		}
 		s.relaySpelled(c, m, sig)
 		return
 	}
@@ -169,7 +176,7 @@ func (s *Server) handle(c *conn, m *member, msg wire.Message) {
 		s.wake(c, m, msg)
 	case *wire.Ack:
 		if !s.hub.ack(m, msg.N) {
-			c.shut(closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()})
+			c.shut(badAck())
 		}
 	case *wire.Bye:
 		m.finish(c, closing{reason: endBye})
@@ -177,6 +184,11 @@ func (s *Server) handle(c *conn, m *member, msg wire.Message) {
 		// A second auth: the nonce has been used.
 		c.shut(closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()})
 	}
+}
+
+// badAck ends a connection whose client acknowledges what it was not sent.
+func badAck() closing {
+	return closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()}
 }
 
 func (s *Server) setTopics(c *conn, m *member, msg *wire.Topics) {

@@ -130,7 +130,7 @@
 //
 //	{"type":"ack","n":n}
 //
-// n counted frames have been received. The server keeps each offer, answer and
+// A signal may bring it along, as its member "ack". n counted frames have been received. The server keeps each offer, answer and
 // candidate of a session that can be resumed until it is acknowledged. The client
 // acknowledges within [AckDelay] of the first of them that it has not
 // acknowledged, and after [AckBytes] of them at once; presence alone needs no
@@ -161,12 +161,12 @@
 //
 // # offer, answer, candidate ([Signal])
 //
-//	client to server: {"type":"offer","id":n,"to":id,"via":tag,"conn":id,"env":{"eph":b64,"ct":b64u}}
+//	client to server: {"type":"offer","id":n,"ack":n,"to":id,"via":tag,"conn":id,"env":{"eph":b64,"ct":b64u}}
 //	server to client: {"type":"offer","from":id,"via":tag,"conn":id,"env":{"eph":b64,"ct":b64u}}
 //
 // via is a tag that both devices hold, or "" when both sessions have the same
 // user key. from is stamped by the server from the session. eph is present in
-// offers and absent in answers and candidates. The server looks at env's shape
+// offers and absent in answers and candidates. ack may be absent, see ack. The server looks at env's shape
 // and size only. The answer is a result: delivered, offline (the
 // target shares the tag but could not be reached, or has too much waiting),
 // expired (it waited for a parked target, which did not come back in time),

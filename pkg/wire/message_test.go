@@ -30,6 +30,7 @@ func clientMessages(t testing.TB) []wire.Message {
 			Env: wire.Envelope{Eph: peercrypto.EncodeB64(bytes.Repeat([]byte{9}, 32)), CT: "AAAA"},
 		},
 		&wire.Signal{Kind: wire.KindAnswer, ID: wire.MaxID, To: idA, Conn: connA, Env: wire.NewEnvelope(nil, []byte("x"))},
+		&wire.Signal{Kind: wire.KindAnswer, ID: 7, Ack: wire.MaxID, To: idA, Via: tag(1), Conn: connA, Env: wire.NewEnvelope(nil, []byte("x"))},
 		&wire.Signal{Kind: wire.KindCandidate, ID: 5, To: idA, Via: tag(3), Conn: connA, Env: wire.NewEnvelope(nil, []byte("xy"))},
 		&wire.ICERequest{ID: 4},
 		resuming(d.auth(t, wire.Nonce{1}, "example.org:443", now)),

@@ -25,6 +25,7 @@ const (
 type SignalRef struct {
 	Kind Kind
 	ID   uint64
+	Ack  uint64 // 0: none
 	// Via is the text of a tag; empty: both are of the same user. To and Conn
 	// are the text of ids.
 	Via, To, Conn []byte
@@ -56,6 +57,7 @@ func (r *SignalRef) scan(frame []byte, dir direction) bool {
 	}
 	want := members(hasType | hasVia | hasConn | hasEnv | hasFrom)
 	if dir == fromClient {
+		seen &^= hasAck // or not
 		want = hasType | hasVia | hasConn | hasEnv | hasID | hasTo
 	}
 	return s.pos == len(s.text) && seen == want && r.valid(dir)
@@ -111,7 +113,7 @@ func (r *SignalRef) Tag() peercrypto.Tag {
 func (r *SignalRef) Signal() *Signal {
 	return &Signal{
 		Kind: r.Kind, ID: r.ID, To: peercrypto.ID(r.To), From: peercrypto.ID(r.from), Via: r.Tag(),
-		Conn: peercrypto.ID(r.Conn), Env: Envelope{Eph: string(r.eph), CT: string(r.ct)},
+		Conn: peercrypto.ID(r.Conn), Env: Envelope{Eph: string(r.eph), CT: string(r.ct)}, Ack: r.Ack,
 	}
 }
 
@@ -135,6 +137,7 @@ const (
 	hasVia
 	hasConn
 	hasEnv
+	hasAck
 )
 
 // add notes a member and refuses the second of the same name.
@@ -176,7 +179,7 @@ func (s *scanner) str() ([]byte, bool) {
 	return value, true
 }
 
-// number reads a request id.
+// number reads a number from 1 to MaxID.
 func (s *scanner) number() (uint64, bool) {
 	start := s.pos
 	n := uint64(0)
@@ -200,6 +203,10 @@ func (s *scanner) member(r *SignalRef, dir direction, seen *members) bool {
 	if string(name) == "id" {
 		r.ID, ok = s.number()
 		return ok && dir == fromClient && seen.add(hasID)
+	}
+	if string(name) == "ack" {
+		r.Ack, ok = s.number()
+		return ok && dir == fromClient && seen.add(hasAck)
 	}
 	value, ok := s.str()
 	if !ok {

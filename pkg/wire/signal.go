@@ -46,6 +46,8 @@ type Signal struct {
 	Via  peercrypto.Tag
 	Conn peercrypto.ID
 	Env  Envelope
+	// Ack is from a client: the N of an [Ack] that goes along, or 0 for none.
+	Ack uint64
 }
 
 // Envelope is a sealed payload, kept as text: a server never looks inside.
@@ -99,8 +101,8 @@ func (m *Signal) validate() error {
 		return errors.New("not a kind of signal")
 	}
 	if m.From != "" {
-		if m.ID != 0 || m.To != "" {
-			return errors.New("from with id or to")
+		if m.ID != 0 || m.To != "" || m.Ack != 0 {
+			return errors.New("from with id, to or ack")
 		}
 		if err := checkID("from", m.From); err != nil {
 			return err
@@ -108,6 +110,9 @@ func (m *Signal) validate() error {
 	} else {
 		if err := checkRequestID(m.ID); err != nil {
 			return err
+		}
+		if m.Ack > MaxID {
+			return errors.New("ack is too large")
 		}
 		if err := checkID("to", m.To); err != nil {
 			return err
@@ -155,6 +160,10 @@ func (m *Signal) appendFrame(dst []byte) []byte {
 	} else {
 		dst = append(dst, `","id":`...)
 		dst = strconv.AppendUint(dst, m.ID, 10)
+		if m.Ack != 0 {
+			dst = append(dst, `,"ack":`...)
+			dst = strconv.AppendUint(dst, m.Ack, 10)
+		}
 		dst = append(dst, `,"to":"`...)
 		dst = append(dst, m.To...)
 	}
@@ -205,8 +214,9 @@ func (f *signalJSON) signal() (*Signal, error) {
 func decodeClientSignal(frame []byte) (*Signal, error) {
 	var f struct {
 		signalJSON
-		ID uint64        `json:"id"`
-		To peercrypto.ID `json:"to"`
+		ID  uint64        `json:"id"`
+		Ack uint64        `json:"ack"`
+		To  peercrypto.ID `json:"to"`
 	}
 	if err := peercrypto.UnmarshalStrict(frame, &f); err != nil {
 		return nil, err
@@ -215,7 +225,7 @@ func decodeClientSignal(frame []byte) (*Signal, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.ID, m.To = f.ID, f.To
+	m.ID, m.Ack, m.To = f.ID, f.Ack, f.To
 	return m, nil
 }
 

@@ -68,7 +68,9 @@ type session struct {
 	pong   func()        // called then; set before run
 
 	got      atomic.Uint64 // counted frames; set before run, then by the reader
-	unacked  int           // bytes of signals since the last acknowledgement; of the reader
+	acked    atomic.Uint64 // of them, what was acknowledged last
+	ackSeen  uint64        // acked when unacked began; of the reader
+	unacked  int           // bytes of signals since then; of the reader
 	ackTimer *time.Timer
 	ended    chan struct{} // closed when the reader has ended
 
@@ -307,6 +309,9 @@ func (s *session) post(ctx context.Context, build func(id uint64) wire.Message) 
 }
 
 func (s *session) enqueue(ctx context.Context, m wire.Message) error {
+	if sig, ok := m.(*wire.Signal); ok {
+		sig.Ack = s.toAck()
+	}
 	frame, err := wire.Encode(m)
 	if err != nil {
 		return err

@@ -127,6 +127,9 @@ func (s *session) count(m wire.Message) {
 		if s.ready.Resume == "" {
 			return
 		}
+		if acked := s.acked.Load(); acked != s.ackSeen {
+			s.ackSeen, s.unacked = acked, 0
+		}
 		if s.unacked == 0 {
 			s.ackTimer.Reset(ackDelay)
 		}
@@ -140,15 +143,29 @@ func (s *session) count(m wire.Message) {
 // ack tells the server what has been received. It does not block: when there is
 // much to send, the next one will do.
 func (s *session) ack() {
-	frame, err := wire.Encode(&wire.Ack{N: s.got.Load()})
+	n := s.toAck()
+	if n == 0 {
+		return // a signal has brought it along
+	}
+	frame, err := wire.Encode(&wire.Ack{N: n})
 	if err != nil {
 		return
 	}
 	select {
 	case s.out <- frame:
 	default:
+		s.acked.Store(0)
 		s.ackTimer.Reset(ackDelay)
 	}
+}
+
+// toAck gives what is to be acknowledged now, which the caller sends, or 0.
+func (s *session) toAck() uint64 {
+	n := s.got.Load()
+	if s.ready.Resume == "" || s.acked.Swap(n) == n {
+		return 0
+	}
+	return n
 }
 
 // leaveLater takes note of when the server wants this session to go. Until then
