@@ -216,7 +216,7 @@ func startDNS(t *testing.T) string {
 
 // answerDNS answers one question, which comes behind its length.
 func answerDNS(c net.Conn) error {
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	var size [2]byte
 	if _, err := io.ReadFull(c, size[:]); err != nil {
 		return err

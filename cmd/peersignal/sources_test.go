@@ -148,7 +148,7 @@ func TestICERequired(t *testing.T) {
 		t.Errorf("status:\n%s", page)
 	}
 	tw.failing.Store(0)
-	patience := time.After(20 * time.Second)
+	patience := time.After(time.Minute)
 	for status := 0; status != http.StatusOK; { // Twilio is asked again within seconds
 		select {
 		case <-patience:
@@ -232,7 +232,7 @@ func TestIntroducedOnly(t *testing.T) {
 	// their permissions are refreshed.
 	ra, rb = a.relay(), b.relay()
 	say("acquaintances")
-	_ = rb.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = rb.SetReadDeadline(time.Now().Add(time.Minute))
 	if n, _, err := rb.ReadFrom(buf); err != nil || string(buf[:n]) != "acquaintances" {
 		t.Errorf("read %q, %v", buf[:n], err)
 	}

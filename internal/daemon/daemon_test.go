@@ -426,7 +426,7 @@ func TestRawHTTP(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(conn, text)
-		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err == nil {
 			if res.StatusCode < 400 {

@@ -49,7 +49,7 @@ func TestCoturnClient(t *testing.T) {
 			c := r.credentials("s1", "alice")
 			args = append(args, "-m", "2", "-n", "20", "-l", "600", "-z", "10", "-u", c.Username, "-w", c.Password,
 				"-p", strconv.Itoa(int(at.Port())), at.Addr().String())
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
 			if err != nil {

@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what has to happen.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // server is a real signaling server on a port that it keeps over restarts.
 type server struct {

@@ -176,7 +176,7 @@ func wantErr(t testing.TB, err, target error) {
 // eventually waits until ok holds, looking whenever something happens at the nodes.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out waiting until %s", what)

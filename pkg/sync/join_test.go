@@ -15,7 +15,7 @@ import (
 // nextEvent waits for an event of a type.
 func nextEvent[E groupsync.Event](t testing.TB, events <-chan groupsync.Event) E {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		select {
 		case ev, ok := <-events:

@@ -31,7 +31,7 @@ func (r *rawPeer) send(lane groupsync.Lane, frame []byte) {
 // expect reads frames until one of that type comes.
 func (r *rawPeer) expect(kind byte) []byte {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
 	for {
 		_, f, err := r.p.Recv(ctx)

@@ -21,7 +21,7 @@ import (
 )
 
 // abusePatience is how long the server may take for what it has to do.
-const abusePatience = 30 * time.Second
+const abusePatience = time.Minute
 
 // victim is the server under abuse, and what an attacker knows of it.
 type victim struct {

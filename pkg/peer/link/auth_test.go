@@ -32,7 +32,7 @@ func (p *pipe) ReadFrame() ([]byte, error) {
 			return nil, io.EOF
 		}
 		return b, nil
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		return nil, errors.New("test waits too long")
 	}
 }
@@ -246,7 +246,7 @@ func newEnd(t *testing.T, conn string, offerer bool) end {
 // join connects two ends and returns their main channels.
 func join(t *testing.T, a, b end) (am, bm *channel) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	pass := func(from, to end, typ webrtc.SDPType) {
 		sdp, err := from.tr.describe(ctx)

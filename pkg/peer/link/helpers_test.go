@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds what a test waits for something that has to happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 var testTag = peercrypto.Tag{1, 2, 3}
 

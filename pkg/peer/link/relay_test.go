@@ -63,7 +63,7 @@ func (s *relaySession) send(m wire.Message) {
 func (s *relaySession) sendRaw(b []byte) {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_ = s.ws.Write(ctx, websocket.MessageText, b)
 }
