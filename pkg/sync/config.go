@@ -36,6 +36,7 @@ type Limits struct {
 	QuarantineAge time.Duration // how long an entry may wait; 14 days
 	Offers        int           // groups offered to this user and not answered; 100
 	OfferBytes    int64         // log of one offered group; 256 KiB
+	OfferIDs      int           // users in groups that one member offers: so many at once, then one in 2 s; 500
 	JoinBytes     int64         // log of a group that is being joined; 64 MiB
 	Workers       int           // goroutines that decode and verify; number of CPUs
 	BadEntries    int           // refused entries in a row that end a session; 100
@@ -59,6 +60,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Offers <= 0 {
 		l.Offers = 100
+	}
+	if l.OfferIDs <= 0 {
+		l.OfferIDs = 500
 	}
 	if l.Workers <= 0 {
 		l.Workers = runtime.GOMAXPROCS(0)

@@ -46,10 +46,11 @@ type Engine struct {
 	// generation rises whenever members, groups, joins or the own name change: sessions look at their groups again then.
 	generation atomic.Int64
 
-	bus    bus
-	wanted wantTable
-	done   chan struct{} // closed by Close
-	active sync.WaitGroup
+	bus     bus
+	wanted  wantTable
+	offered offerBudget
+	done    chan struct{} // closed by Close
+	active  sync.WaitGroup
 }
 
 // Open loads the groups from the store and evaluates them.

@@ -295,10 +295,16 @@ func (e *Engine) keepOffer(ctx context.Context, from, id peercrypto.ID, raws [][
 	if res.Rejected > 0 {
 		return res.Errors[0].Err
 	}
+	slices.SortFunc(items, func(a, b *item) int { return compareEntries(a.ent, b.ent) })
+	if old, err := e.offer(ctx, id); err == nil && old.same(items) {
+		return nil
+	}
+	if !e.offered.take(from, idsIn(items), e.cfg.Limits.OfferIDs, e.cfg.Now()) {
+		return errOffers
+	}
 	if err := checkFounding(items, id, nil); err != nil {
 		return err
 	}
-	slices.SortFunc(items, func(a, b *item) int { return compareEntries(a.ent, b.ent) })
 	log := group.NewLog(id)
 	o := offer{Group: id, Received: e.now()}
 	for _, it := range items {
@@ -315,7 +321,7 @@ func (e *Engine) keepOffer(ctx context.Context, from, id peercrypto.ID, raws [][
 	add, _ := log.Get(grants[0])
 	p, _ := s.Principal(grants[0])
 	o.Name, o.By, o.Role, o.Grant = s.Name(), add.Signer, p.Role, grants[0]
-	raw, err := json.Marshal(o)
+	raw, err := o.encode()
 	if err != nil {
 		return err
 	}
