@@ -47,8 +47,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 daemon not running, 4 not found,
 
 const rootExample = `  peerd init --name alice
   peerd up --server https://signal.example.org
-  peerd group create garden
-  peerd group invite garden
+  peerd group create garden && peerd group invite garden
   peerd join 'peers:join#…' --wait`
 
 func (a *app) root() *cobra.Command {
@@ -69,7 +68,7 @@ func (a *app) root() *cobra.Command {
 		a.groupCmd(), a.joinCmd(), a.leaveCmd(),
 		a.putCmd(), a.getCmd(), a.lsCmd(), a.rmCmd(), a.findCmd(), a.indexCmd(), a.watchCmd(),
 		a.importCmd(), a.exportCmd(), a.quarantineCmd(), a.fileCmd(), a.notifyCmd(), a.inboxCmd(),
-		a.keyCmd(), a.recoverCmd(),
+		a.keyCmd(), a.deviceCmd(), a.recoverCmd(),
 	)
 	addExamples(root)
 	return root

@@ -111,10 +111,7 @@ func (a *app) writeConfig() error {
 
 func (a *app) showInit(r initResult, insecure bool) {
 	a.printf("user    %s\ndevice  %s\ndata    %s\n\n", r.User, r.Device, r.Data)
-	a.printf("Recovery words. They are shown only now; write them down and keep them safe:\n\n")
-	for i := 0; i < len(r.Recovery); i += 6 {
-		a.printf("  %s\n", strings.Join(r.Recovery[i:min(i+6, len(r.Recovery))], " "))
-	}
+	a.showWords(r.Recovery)
 	a.printf("\nNext: peerd up --server URL\n")
 	if insecure {
 		a.note("Warning: the key store has no passphrase: whoever reads %s has your keys.\n", filepath.Join(r.Data, keystoreName))
@@ -130,4 +127,18 @@ func keystoreHint(err error, data string) error {
 		return hinted{fmt.Errorf("there is no identity in %s", data), "Make one with `peerd init --name NAME`."}
 	}
 	return err
+}
+
+// addServer adds the signaling server to the configuration file.
+func (a *app) addServer(url string) error {
+	line, err := yaml.Marshal(map[string]string{"server": url})
+	if err != nil {
+		return fmt.Errorf("writing the configuration file: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(a.cfg.data, configName), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("writing the configuration file: %w", err)
+	}
+	_, err = f.Write(line)
+	return errors.Join(err, f.Close())
 }

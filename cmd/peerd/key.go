@@ -21,7 +21,8 @@ A lost or stolen key is replaced with the 24 words: peerd recover.`,
   peerd key card bob --way-back     # for bob, who has only the 24 words left`,
 	}
 	needsSubcommand(cmd)
-	cmd.AddCommand(a.keyShowCmd(), a.safetyNumberCmd(), a.keyVerifyCmd(), a.cardCmd(), a.rotateCmd())
+	cmd.AddCommand(a.keyShowCmd(), a.safetyNumberCmd(), a.keyVerifyCmd(), a.cardCmd(), a.rotateCmd(),
+		a.proposeCmd(), a.proposalsCmd(), a.approveCmd(), a.recoveryCmd())
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,10 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/peersignal/peersignal/internal/daemon/api"
+	"github.com/peersignal/peersignal/internal/daemon/client"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/keys"
@@ -32,99 +34,115 @@ func (a *app) rotateCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rotate", Short: "Set a new key, signed by the old one",
 		Long: `Replaces your user key and writes that into each of your groups. What you wrote
-stays yours. End the daemon before, and let it sync: what another device of yours
-wrote with the old key and this one does not hold becomes void, and that device
-has to be made anew with peerd recover. If somebody else may have your key, this
-is not enough: peerd recover.`,
+stays yours. Your other devices that are on your list (peerd device ls) get the
+key when they meet one that has it. Let them sync before: what they wrote with
+the old key and this device does not hold becomes void. If somebody else may
+have your key, this is not enough: peerd recover.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.confirm("Replace your key?", yes); err != nil {
 				return err
 			}
-			return a.rotateKey(cmd.Context())
+			err := a.rotateOnline(cmd.Context(), api.Rotate{})
+			if errors.Is(err, client.ErrNotRunning) {
+				return a.rotateKey(cmd.Context())
+			}
+			return err
 		},
 	}
-	cmd.Flags().String("passphrase-file", "", "file whose first line is the passphrase")
+	cmd.Flags().String("passphrase-file", "", "file whose first line is the passphrase (when no daemon runs)")
 	yesFlag(cmd, &yes)
 	return cmd
 }
 
 // unlock opens the key store and says how to write it again.
 func (a *app) unlock() (peercrypto.Identity, peercrypto.KeystoreOptions, error) {
-	path := a.keystorePath()
+	id, o, err := a.unlockFile(a.keystorePath())
+	return id, o, keystoreHint(err, a.cfg.data)
+}
+
+func (a *app) unlockFile(path string) (peercrypto.Identity, peercrypto.KeystoreOptions, error) {
 	o := peercrypto.KeystoreOptions{Insecure: true}
 	id, err := peercrypto.LoadKeystore(path, o)
 	if !errors.Is(err, peercrypto.ErrPassphraseNeeded) {
-		return id, o, keystoreHint(err, a.cfg.data)
+		return id, o, err
 	}
 	o = peercrypto.KeystoreOptions{}
 	if o.Passphrase, err = a.passphrase(); err != nil {
 		return id, o, err
 	}
 	id, err = peercrypto.LoadKeystore(path, o)
-	return id, o, keystoreHint(err, a.cfg.data)
+	return id, o, err
 }
 
 func (a *app) keystorePath() string { return filepath.Join(a.cfg.data, keystoreName) }
 
-// offline opens store and groups without a network; no daemon may run on the data folder.
-func (a *app) offline(ctx context.Context, fn func(open func(peercrypto.Identity, func(*groupsync.Engine) error) error) error) error {
+// An offline works with store and groups without a network.
+type offline struct {
+	app   *app
+	store groupsync.Store
+}
+
+// offline opens the store; no daemon may run on the data folder.
+func (a *app) offline(fn func(o offline) error) error {
 	privateFiles()
 	store, err := sqlite.Open(filepath.Join(a.cfg.data, storeName), sqlite.Options{})
 	if err != nil {
 		return storeHint(err, a.cfg.data)
 	}
-	err = fn(func(id peercrypto.Identity, use func(*groupsync.Engine) error) error {
-		e, err := groupsync.Open(ctx, groupsync.Config{Store: store, Identity: id, Logger: slog.New(slog.NewTextHandler(a.err, nil))})
-		if err != nil {
-			return err
-		}
-		return errors.Join(use(e), e.Close())
-	})
+	err = fn(offline{a, store})
 	if closeErr := store.Close(); closeErr != nil {
 		err = errors.Join(err, fmt.Errorf("closing the store: %w", closeErr))
 	}
 	return err
 }
 
-func (a *app) rotateKey(ctx context.Context) error {
-	id, o, err := a.unlock()
+// open runs use on the groups.
+func (o offline) open(ctx context.Context, id peercrypto.Identity, use func(*groupsync.Engine) error) error {
+	e, err := groupsync.Open(ctx, groupsync.Config{Store: o.store, Identity: id, Logger: slog.New(slog.NewTextHandler(o.app.err, nil))})
 	if err != nil {
 		return err
 	}
-	defer clear(o.Passphrase)
-	return a.offline(ctx, func(open func(peercrypto.Identity, func(*groupsync.Engine) error) error) error {
-		var known groupsync.UserKeys
-		err := open(id, func(e *groupsync.Engine) (err error) {
-			known, err = e.UserKeys(ctx, id.UserID())
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if !known.Pin.Usable() || known.Pin.Key != id.User.Public() {
-			return hinted{errors.New("this key can't set a new one: it is not yours alone any more"), "Use the 24 words: peerd recover."}
-		}
-		next, err := peercrypto.GenerateSigningKey()
-		if err != nil {
-			return err
-		}
-		event, err := keys.NewRotate(known.History.State, keys.Signers{Key: id.User, New: next}, keys.Rotated, time.Now().UnixMilli())
-		if err != nil {
-			return err
-		}
-		return a.commitKey(ctx, id, o, next, append(standing(known.Events, known.History), event), open)
-	})
+	return errors.Join(use(e), e.Close())
 }
 
-// standing lists the events of a history in their order.
-func standing(events []keys.Event, h keys.History) []keys.Event {
-	out := make([]keys.Event, 0, len(h.Path)+1)
-	for _, hash := range h.Path {
-		i := slices.IndexFunc(events, func(e keys.Event) bool { return e.Hash() == hash })
-		out = append(out, events[i])
+// settle returns the identity with what came or was made since the key store was written, and writes it there.
+func (o offline) settle(ctx context.Context, id peercrypto.Identity, ks peercrypto.KeystoreOptions) (peercrypto.Identity, error) {
+	next, err := groupsync.CurrentIdentity(ctx, o.store, id)
+	if err != nil || sameIdentity(id, next) {
+		return id, err
 	}
-	return out
+	return next, keystoreHint(peercrypto.ReplaceKeystore(o.app.keystorePath(), next, ks), o.app.cfg.data)
+}
+
+// sameIdentity compares key and history.
+func sameIdentity(a, b peercrypto.Identity) bool {
+	return a.User.Public() == b.User.Public() && slices.EqualFunc(a.History, b.History, bytes.Equal)
+}
+
+func (a *app) rotateKey(ctx context.Context) error {
+	id, ks, err := a.unlock()
+	if err != nil {
+		return err
+	}
+	defer clear(ks.Passphrase)
+	return a.offline(func(o offline) error {
+		id, err := o.settle(ctx, id, ks)
+		if err != nil {
+			return err
+		}
+		err = o.open(ctx, id, func(e *groupsync.Engine) error { return e.RotateKey(ctx, keys.Rotated, nil) })
+		if errors.Is(err, groupsync.ErrKeyPending) || errors.Is(err, groupsync.ErrKeyFrozen) {
+			return hinted{err, "Use the 24 words: peerd recover."}
+		}
+		if err != nil {
+			return err
+		}
+		if id, err = o.settle(ctx, id, ks); err != nil {
+			return err
+		}
+		return o.open(ctx, id, func(e *groupsync.Engine) error { return a.showChanged(ctx, id, e) })
+	})
 }
 
 // setKey returns the identity with another key and the history that leads there.
@@ -142,17 +160,15 @@ func setKey(id peercrypto.Identity, next peercrypto.SigningKey, line []keys.Even
 }
 
 // commitKey makes a new key durable, with its history, and only then tells the groups: a crash between is made up for by the next start.
-func (a *app) commitKey(ctx context.Context, id peercrypto.Identity, o peercrypto.KeystoreOptions, next peercrypto.SigningKey, line []keys.Event,
-	open func(peercrypto.Identity, func(*groupsync.Engine) error) error,
-) error {
+func (o offline) commitKey(ctx context.Context, id peercrypto.Identity, ks peercrypto.KeystoreOptions, next peercrypto.SigningKey, line []keys.Event) error {
 	id, err := setKey(id, next, line)
 	if err != nil {
 		return err
 	}
-	if err := peercrypto.ReplaceKeystore(a.keystorePath(), id, o); err != nil {
-		return keystoreHint(err, a.cfg.data)
+	if err := peercrypto.ReplaceKeystore(o.app.keystorePath(), id, ks); err != nil {
+		return keystoreHint(err, o.app.cfg.data)
 	}
-	return open(id, func(e *groupsync.Engine) error { return a.showChanged(ctx, id, e) })
+	return o.open(ctx, id, func(e *groupsync.Engine) error { return o.app.showChanged(ctx, id, e) })
 }
 
 func (a *app) showChanged(ctx context.Context, id peercrypto.Identity, e *groupsync.Engine) error {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +19,7 @@ import (
 // recovery is what the command line of recover says.
 type recovery struct {
 	words, reason string
+	keep          []string // devices that stay on the list
 	insecure      bool
 }
 
@@ -32,7 +32,11 @@ signed with it: what the old key writes from now on counts nowhere.
 
 On a device that still has your data: end the daemon and run this without a card.
 On a new device: give --name and a card, which any member of a group of yours gets
-from peerd key card YOU --way-back. The groups come back from the members.`,
+from peerd key card YOU --way-back. The groups come back from the members.
+
+Your other devices are taken off your list, since who has one of them has the old
+key: --keep DEVICE (an id, the begin of one, or "all") leaves one on it, and it gets
+the new key by itself. The others have to be added anew (peerd device).`,
 		Example: `  peerd recover --words-file words.txt
   peerd recover 'peers:card#…' --name alice --words-file words.txt`,
 		Args: args(cobra.MaximumNArgs(1)),
@@ -41,6 +45,7 @@ from peerd key card YOU --way-back. The groups come back from the members.`,
 	f := cmd.Flags()
 	f.StringVar(&r.words, "words-file", "", "file with the 24 words; - or none: standard input")
 	f.StringVar(&r.reason, "reason", string(keys.Lost), "why the old key ends, for people: lost or compromised")
+	f.StringSliceVar(&r.keep, "keep", nil, "other devices that stay on your list and get the new key, or all")
 	f.String("name", "", "your name, as members of your groups see it (new device)")
 	f.String("server", "", "signaling server (default: the card's)")
 	f.String("passphrase-file", "", "file whose first line is the passphrase")
@@ -99,62 +104,122 @@ func (a *app) readWords(path string) (peercrypto.Recovery, error) {
 	return words, nil
 }
 
-// recoverEvent makes the new key and the history that leads to it.
-func recoverEvent(words peercrypto.Recovery, genesis peercrypto.UserGenesis, events []keys.Event, reason string) (peercrypto.SigningKey, []keys.Event, error) {
+// recoverEvents makes the new key and the history that leads to it, without the devices that are not kept.
+func (r recovery) recoverEvents(words peercrypto.Recovery, device peercrypto.Identity, genesis peercrypto.UserGenesis, events []keys.Event) (peercrypto.SigningKey, []keys.Event, error) {
 	next, err := peercrypto.GenerateSigningKey()
 	if err != nil {
 		return next, nil, err
 	}
 	h := keys.Evaluate(keys.Genesis(genesis), events)
-	event, err := keys.Recover(words, h.State, next, keys.Reason(reason), time.Now().UnixMilli())
-	if errors.Is(err, keys.ErrNoRecovery) {
-		err = hinted{err, "These are another user's words, or the card is another user's."}
+	if pin, ok := h.State.Recovery(); !ok || pin != words.Pin() {
+		return next, nil, hinted{keys.ErrNoRecovery, "These are another user's words or old ones, or the card is another user's."}
 	}
-	return next, append(standing(events, h), event), err
+	self, now := keys.Device{ID: device.DeviceID(), Key: device.Device.Public()}, time.Now().UnixMilli()
+	off, err := r.dropped(h.State.Devices(), self.ID)
+	if err != nil {
+		return next, nil, err
+	}
+	line, s, err := groupsync.WithoutDevices(h.State, groupsync.Standing(events, h), keys.Signers{Recovery: words.Key()}, self.ID, off, now)
+	if err != nil {
+		return next, nil, err
+	}
+	event, err := keys.Recover(words, s, next, keys.Reason(r.reason), now)
+	if err != nil {
+		return next, nil, err
+	}
+	line = append(line, event)
+	if len(s.Devices()) == 0 || s.Listed(self) {
+		return next, line, nil
+	}
+	if s, err = s.Apply(event); err != nil {
+		return next, nil, err
+	}
+	event, err = keys.NewAddDevice(s, keys.Signers{Key: next, New: device.Device}, self.ID, now)
+	return next, append(line, event), err
+}
+
+// dropped are the listed devices that are not kept.
+func (r recovery) dropped(listed []keys.Device, self peercrypto.ID) ([]peercrypto.ID, error) {
+	var off []peercrypto.ID
+	used := map[string]bool{"all": true}
+	for _, d := range listed {
+		kept := d.ID == self
+		for _, text := range r.keep {
+			if text == "all" || len(text) >= 4 && (strings.HasPrefix(string(d.ID), text) || strings.HasPrefix(d.ID.Short(), text)) {
+				kept, used[text] = true, true
+			}
+		}
+		if !kept {
+			off = append(off, d.ID)
+		}
+	}
+	for _, text := range r.keep {
+		if !used[text] {
+			return nil, usageError{fmt.Errorf("--keep %s: none of your devices is called so", text)}
+		}
+	}
+	return off, nil
 }
 
 // recoverHere replaces the key of this data folder's user.
 func (a *app) recoverHere(ctx context.Context, r recovery, words peercrypto.Recovery, card *groupsync.Card) error {
-	id, o, err := a.unlock()
+	id, ks, err := a.unlock()
 	if err != nil {
 		return err
 	}
-	defer clear(o.Passphrase)
+	defer clear(ks.Passphrase)
 	if card != nil && card.Genesis.Hash() != id.Genesis.Hash() {
 		return usageError{fmt.Errorf("the card is of another user than the identity in %s", a.cfg.data)}
 	}
-	return a.offline(ctx, func(open func(peercrypto.Identity, func(*groupsync.Engine) error) error) error {
+	return a.offline(func(o offline) error {
+		id, err := o.settle(ctx, id, ks)
+		if err != nil {
+			return err
+		}
 		var events []keys.Event
 		done := false
-		err := open(id, func(e *groupsync.Engine) error {
-			known, err := e.UserKeys(ctx, id.UserID())
-			if err != nil {
-				return err
-			}
-			events = known.Events
-			if card == nil {
-				return nil
-			}
-			events = append(events, card.Keys...)
-			h := keys.Evaluate(keys.Genesis(id.Genesis), events)
-			// A recovery that was interrupted goes on where it was.
-			if done = len(id.History) > 0 && h.State.Key() == id.User.Public() && !h.Frozen(); done {
-				if err := returnAll(ctx, e, *card); err != nil {
-					return err
-				}
-				return a.showChanged(ctx, id, e)
-			}
-			return returnAll(ctx, e, *card)
+		err = o.open(ctx, id, func(e *groupsync.Engine) error {
+			events, done, err = a.knownHistory(ctx, e, id, card)
+			return err
 		})
 		if err != nil || done {
 			return err
 		}
-		next, line, err := recoverEvent(words, id.Genesis, events, r.reason)
+		next, line, err := r.recoverEvents(words, id, id.Genesis, events)
 		if err != nil {
 			return err
 		}
-		return a.commitKey(ctx, id, o, next, line, open)
+		return o.commitKey(ctx, id, ks, next, line)
 	})
+}
+
+// knownHistory returns all key events that the device and a card know, and begins the way back that the card has. done: a recovery that
+// was interrupted went on where it was.
+func (a *app) knownHistory(ctx context.Context, e *groupsync.Engine, id peercrypto.Identity, card *groupsync.Card) (events []keys.Event, done bool, err error) {
+	known, err := e.UserKeys(ctx, id.UserID())
+	if err != nil || card == nil {
+		return known.Events, false, err
+	}
+	events = append(known.Events, card.Keys...)
+	h := keys.Evaluate(keys.Genesis(id.Genesis), events)
+	if err := returnAll(ctx, e, *card); err != nil {
+		return events, false, err
+	}
+	if !recovered(events, h) || h.State.Key() != id.User.Public() || h.Frozen() {
+		return events, false, nil
+	}
+	return events, true, a.showChanged(ctx, id, e)
+}
+
+// recovered tells whether the key that stands was set by the words.
+func recovered(events []keys.Event, h keys.History) bool {
+	out := false
+	for _, e := range groupsync.Standing(events, h) {
+		if e.Op == keys.Rotate {
+			out = e.By == keys.ByRecovery
+		}
+	}
+	return out
 }
 
 // recoverFresh makes a new device of a user who lost everything but the words.
@@ -165,7 +230,12 @@ func (a *app) recoverFresh(ctx context.Context, r recovery, words peercrypto.Rec
 	if err := a.checkInit(); err != nil {
 		return err
 	}
-	next, line, err := recoverEvent(words, card.Genesis, card.Keys, r.reason)
+	device, _, err := peercrypto.NewIdentity(time.Now()) // for the keys of the device
+	if err != nil {
+		return fmt.Errorf("making the keys: %w", err)
+	}
+	device.Genesis = card.Genesis
+	next, line, err := r.recoverEvents(words, device, card.Genesis, card.Keys)
 	if err != nil {
 		return err
 	}
@@ -175,11 +245,6 @@ func (a *app) recoverFresh(ctx context.Context, r recovery, words peercrypto.Rec
 			return err
 		}
 	}
-	device, _, err := peercrypto.NewIdentity(time.Now()) // for the keys of the device
-	if err != nil {
-		return fmt.Errorf("making the keys: %w", err)
-	}
-	device.Genesis = card.Genesis
 	id, err := setKey(device, next, line)
 	if err != nil {
 		return err
@@ -193,8 +258,8 @@ func (a *app) recoverFresh(ctx context.Context, r recovery, words peercrypto.Rec
 	if err := a.writeConfig(); err != nil {
 		return err
 	}
-	return a.offline(ctx, func(open func(peercrypto.Identity, func(*groupsync.Engine) error) error) error {
-		return open(id, func(e *groupsync.Engine) error {
+	return a.offline(func(o offline) error {
+		return o.open(ctx, id, func(e *groupsync.Engine) error {
 			if err := returnAll(ctx, e, card); err != nil {
 				return err
 			}

@@ -58,19 +58,64 @@ func (a *app) up(ctx context.Context) error {
 		}
 	}
 	log := a.logger()
-	id, err := a.identity(log)
+	id, ks, err := a.unlock()
 	if err != nil {
 		return err
+	}
+	if ks.Insecure {
+		log.Warn("the key store has no passphrase: whoever reads the file has the keys", "file", a.keystorePath())
 	}
 	store, err := sqlite.Open(filepath.Join(a.cfg.data, storeName), sqlite.Options{})
 	if err != nil {
 		return storeHint(err, a.cfg.data)
 	}
-	err = a.serve(ctx, id, store, log)
+	err = a.serveAll(ctx, id, ks, store, log)
 	if closeErr := store.Close(); closeErr != nil {
 		err = errors.Join(err, fmt.Errorf("closing the store: %w", closeErr))
 	}
 	return err
+}
+
+// serveAll serves, and anew after each change of the user's key.
+func (a *app) serveAll(ctx context.Context, id peercrypto.Identity, ks peercrypto.KeystoreOptions, store groupsync.Store, log *slog.Logger) error {
+	for first := true; ; first = false {
+		next, err := groupsync.CurrentIdentity(ctx, store, id)
+		if err != nil {
+			return storeHint(err, a.cfg.data)
+		}
+		if !sameIdentity(id, next) {
+			if err := a.keepIdentity(next, ks, log); err != nil {
+				return err
+			}
+		}
+		clear(ks.Passphrase)
+		ks.Passphrase = nil
+		id = next
+		if err := a.serve(ctx, id, store, log, first); !errors.Is(err, peer.ErrNewKey) {
+			return err
+		}
+		log.Info("your key was replaced; the daemon begins anew with the new one")
+	}
+}
+
+// keepIdentity writes a key or history that is only in the store into the key store. Without the passphrase, which is not kept in memory,
+// the next start does it.
+func (a *app) keepIdentity(id peercrypto.Identity, ks peercrypto.KeystoreOptions, log *slog.Logger) error {
+	if !ks.Insecure && ks.Passphrase == nil {
+		if a.cfg.passphraseFile == "" {
+			log.Info("the new key is in the store; the next start writes it into the key store, too")
+			return nil
+		}
+		var err error
+		if ks.Passphrase, err = readPassphrase(a.cfg.passphraseFile); err != nil {
+			return err
+		}
+		defer clear(ks.Passphrase)
+		if _, err := peercrypto.LoadKeystore(a.keystorePath(), ks); err != nil {
+			return keystoreHint(err, a.cfg.data)
+		}
+	}
+	return keystoreHint(peercrypto.ReplaceKeystore(a.keystorePath(), id, ks), a.cfg.data)
 }
 
 func storeHint(err error, data string) error {
@@ -80,28 +125,8 @@ func storeHint(err error, data string) error {
 	return err
 }
 
-// identity opens the key store, asking for the passphrase where it has one.
-func (a *app) identity(log *slog.Logger) (peercrypto.Identity, error) {
-	path := filepath.Join(a.cfg.data, keystoreName)
-	id, err := peercrypto.LoadKeystore(path, peercrypto.KeystoreOptions{Insecure: true})
-	if err == nil {
-		log.Warn("the key store has no passphrase: whoever reads the file has the keys", "file", path)
-		return id, nil
-	}
-	if !errors.Is(err, peercrypto.ErrPassphraseNeeded) {
-		return id, keystoreHint(err, a.cfg.data)
-	}
-	passphrase, err := a.passphrase()
-	if err != nil {
-		return id, err
-	}
-	id, err = peercrypto.LoadKeystore(path, peercrypto.KeystoreOptions{Passphrase: passphrase})
-	clear(passphrase)
-	return id, keystoreHint(err, a.cfg.data)
-}
-
 // serve runs peer and API until ctx ends, a client asks, or one of them fails.
-func (a *app) serve(ctx context.Context, id peercrypto.Identity, store groupsync.Store, log *slog.Logger) error {
+func (a *app) serve(ctx context.Context, id peercrypto.Identity, store groupsync.Store, log *slog.Logger, first bool) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	kept, err := a.openFiles()
@@ -125,7 +150,9 @@ func (a *app) serve(ctx context.Context, id peercrypto.Identity, store groupsync
 	if err != nil {
 		return errors.Join(err, p.Close())
 	}
-	a.ready(p)
+	if first {
+		a.ready(p)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error {

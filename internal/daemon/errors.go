@@ -12,6 +12,7 @@ import (
 	"github.com/peersignal/peersignal/pkg/peer/link"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/files"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // A meaning is how the API tells one of the library's errors.
@@ -47,6 +48,15 @@ var meanings = []meaning{
 	{groupsync.ErrNotAdmin, api.CodeNotAllowed, "`peerd group members` shows who is admin."},
 	{groupsync.ErrKeyFrozen, api.CodeConflict, "Set a new key with the 24 words: peerd recover."},
 	{groupsync.ErrKeyPending, api.CodeConflict, "`peerd status` shows whether members are there; peerd key show tells what happened to your key."},
+	{groupsync.ErrKeyRefused, api.CodeNotAllowed, ""},
+	{groupsync.ErrNoDevice, api.CodeNotFound, "`peerd device ls` lists your devices and which of them are on the list."},
+	{groupsync.ErrThisDevice, api.CodeConflict, ""},
+	{groupsync.ErrDeviceText, api.CodeInvalid, "On the new device: peerd device new CARD. Here: peerd device add REQUEST."},
+	{groupsync.ErrOldRequest, api.CodeConflict, "Here: peerd key card. On the new device: peerd device new CARD --again."},
+	{keys.ErrNoQuorum, api.CodeConflict, "Without enough devices only the 24 words help: peerd recover."},
+	{keys.ErrEnded, api.CodeConflict, "Set a new key with the 24 words (peerd recover) or a majority of devices (peerd key propose)."},
+	{keys.ErrEvent, api.CodeConflict, ""},
+	{peer.ErrNewKey, api.CodeShuttingDown, "The daemon begins anew with your new key; repeat."},
 	{groupsync.ErrNumber, api.CodeConflict, "Compare again with `peerd key safety-number`, not over peerd itself."},
 	{groupsync.ErrNotOwner, api.CodeNotAllowed, ""},
 	{groupsync.ErrOwner, api.CodeNotAllowed, ""},

@@ -131,12 +131,12 @@ func (s *Server) uninvite(w http.ResponseWriter, r *http.Request, g groupsync.Gr
 	}
 	var found []peercrypto.Hash
 	for _, inv := range open {
-		if len(in.Invite) >= 4 && strings.HasPrefix(inv.Hash.String(), in.Invite) {
+		if len(in.Invite) >= minPrefix && strings.HasPrefix(inv.Hash.String(), in.Invite) {
 			found = append(found, inv.Hash)
 		}
 	}
 	if len(found) != 1 {
-		return &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("%d open invitations begin with %q", len(found), in.Invite), Hint: "`peerd group invitations` lists them."}
+		return &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("%s with %q", begins(len(found), "open invitation"), in.Invite), Hint: "`peerd group invitations` lists them."}
 	}
 	return s.done(w, s.cfg.Peer.Uninvite(r.Context(), g.ID, found[0]))
 }
@@ -177,6 +177,22 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, g groupsync.Group
 	return s.done(w, s.cfg.Peer.Admit(r.Context(), g.ID, user))
 }
 
+// minPrefix is how much of an id names something.
+const minPrefix = 4
+
+// begins says that not exactly one thing begins with something.
+func begins(n int, what string) string {
+	if n == 0 {
+		return "no " + what + " begins"
+	}
+	return fmt.Sprintf("%d %ss begin", n, what)
+}
+
+// fits tells whether a text is an id, the begin of it, or the begin of its random part, as logs and messages show ids.
+func fits(id peercrypto.ID, text string) bool {
+	return string(id) == text || len(text) >= minPrefix && (strings.HasPrefix(string(id), text) || strings.HasPrefix(id.Short(), text))
+}
+
 // findUser resolves an id, the begin of one or a name.
 func findUser(people []groupsync.MemberInfo, text string) (peercrypto.ID, error) {
 	var byName, byPrefix []peercrypto.ID
@@ -186,7 +202,7 @@ func findUser(people []groupsync.MemberInfo, text string) (peercrypto.ID, error)
 			return m.UserID, nil
 		case m.Name == text && text != "":
 			byName = append(byName, m.UserID)
-		case len(text) >= 4 && strings.HasPrefix(string(m.UserID), text):
+		case fits(m.UserID, text):
 			byPrefix = append(byPrefix, m.UserID)
 		}
 	}

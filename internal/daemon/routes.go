@@ -62,6 +62,7 @@ func (s *Server) routes() http.Handler {
 	s.fileRoutes(add, stream)
 	s.findRoutes(add, stream)
 	s.keyRoutes(add)
+	s.ownKeyRoutes(add)
 
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, &api.Error{Code: api.CodeNotFound, Message: "no such route: " + r.Method + " " + r.URL.Path, Hint: "docs/api.md lists them."})

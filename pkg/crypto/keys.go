@@ -185,6 +185,7 @@ const (
 	PurposeRecover      Purpose = "recover"
 	PurposeReceipt      Purpose = "receipt"
 	PurposeNotify       Purpose = "notify"
+	PurposeKeyRequest   Purpose = "key-request"
 )
 
 // message returns what is signed, or nil for a purpose outside of the grammar:

@@ -7,6 +7,7 @@ import (
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer/link"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // stableAfter is how long a connection lasts until its loss is no failure.
@@ -19,6 +20,7 @@ type device struct {
 	tags     map[peercrypto.Tag]struct{} // topics it is present on; empty when gone
 	wanted   bool                        // Auto or Connect
 	declined bool                        // Disconnect: not by Auto until it appears again
+	refused  bool                        // by its key: one of this user's that was replaced, of a device that is not on the list
 	conn     *connection                 // nil when not connected
 	failures int                         // attempts and short connections in a row
 	lastErr  error                       // of the last attempt or connection
@@ -79,6 +81,7 @@ func (p *Peer) discovered(ev link.Discovered) {
 	d := p.deviceLocked(r.DeviceID, r.UserID)
 	appeared := !d.present()
 	d.tags[ev.Tag] = struct{}{}
+	d.refused = !p.engine.AdmitsDevice(r.UserID, r.UserKey, keys.Device{ID: r.DeviceID, Key: r.DeviceKey})
 	if appeared {
 		d.user, d.failures, d.declined = r.UserID, 0, false
 	}
@@ -112,6 +115,9 @@ func (p *Peer) gone(ev link.Gone) {
 
 // wantLocked decides whether to pursue a device that is present.
 func (p *Peer) wantLocked(d *device) {
+	if d.refused {
+		return
+	}
 	if p.cfg.Auto && !d.declined && p.admitsLocked(d.user, d.tags) {
 		d.wanted = true
 	}
@@ -210,7 +216,7 @@ func (p *Peer) connected(conn *link.Conn) {
 		return
 	}
 	d := p.deviceLocked(r.DeviceID, r.UserID)
-	d.user = r.UserID // proven now
+	d.user, d.refused = r.UserID, false // proven now
 	p.stopPursuitLocked(d)
 	c := newConnection(p, conn)
 	old := d.conn
@@ -279,7 +285,7 @@ func (p *Peer) Connect(ctx context.Context, id peercrypto.ID) error {
 		d.wanted, d.declined = true, false
 		p.mu.Unlock()
 		return nil
-	case !p.admitsLocked(d.user, d.tags):
+	case d.refused || !p.admitsLocked(d.user, d.tags):
 		p.mu.Unlock()
 		return fmt.Errorf("connecting to device %s: %w", id.Short(), ErrNotAdmitted)
 	}

@@ -10,6 +10,9 @@ import (
 var (
 	// ErrClosed means that the peer was closed, or failed: see Peer.Err.
 	ErrClosed = errors.New("the peer is closed")
+	// ErrNewKey is the reason why a peer ended whose user's key was replaced: here, or by another device of the
+	// user. Open it again; the store has the new key.
+	ErrNewKey = errors.New("the user's key was replaced: the peer has to be opened again")
 	// ErrOffline means that Config.Server is empty.
 	ErrOffline = errors.New("no signaling server is configured")
 	// ErrNotPresent means that the device is on no topic of ours now.

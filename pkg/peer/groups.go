@@ -167,8 +167,8 @@ func (p *Peer) DeleteGroup(ctx context.Context, id peercrypto.ID) error {
 // Purge forgets everything of a group that was left, deleted or never joined.
 func (p *Peer) Purge(ctx context.Context, id peercrypto.ID) error { return p.engine.Purge(ctx, id) }
 
-// FindGroup returns the group that text names: its id, the begin of its id (at
-// least 4 characters) or its name, if that fits exactly one group. Groups that
+// FindGroup returns the group that text names: its id, the begin of its id or of
+// the id's random part, as logs show it (at least 4 characters), or its name, if that fits exactly one group. Groups that
 // are not left come first.
 func (p *Peer) FindGroup(ctx context.Context, text string) (groupsync.GroupInfo, error) {
 	groups, err := p.engine.Groups(ctx)
@@ -182,7 +182,9 @@ func (p *Peer) FindGroup(ctx context.Context, text string) (groupsync.GroupInfo,
 	}
 	found := matching(groups, func(g groupsync.GroupInfo) bool { return g.Name == text })
 	if len(found) == 0 && len(text) >= 4 {
-		found = matching(groups, func(g groupsync.GroupInfo) bool { return strings.HasPrefix(string(g.ID), text) })
+		found = matching(groups, func(g groupsync.GroupInfo) bool {
+			return strings.HasPrefix(string(g.ID), text) || strings.HasPrefix(g.ID.Short(), text)
+		})
 	}
 	if alive := matching(found, func(g groupsync.GroupInfo) bool { return !g.Left }); len(alive) > 0 {
 		found = alive

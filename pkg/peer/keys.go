@@ -48,6 +48,46 @@ func (p *Peer) Card(ctx context.Context, user peercrypto.ID, withGroups bool) (g
 	return card, nil
 }
 
+// Devices lists this device and those on the user's list.
+func (p *Peer) Devices(ctx context.Context) ([]groupsync.DeviceInfo, error) {
+	return p.engine.Devices(ctx)
+}
+
+// AddDevice puts a new device on the user's list and seals the key to it. The
+// caller has compared the request's code with what the new device shows.
+func (p *Peer) AddDevice(ctx context.Context, r groupsync.DeviceRequest) (groupsync.Welcome, error) {
+	w, err := p.engine.AddDevice(ctx, r)
+	if err != nil {
+		return w, err
+	}
+	if url, err := p.serverURL(); err == nil {
+		w = w.WithServer(url)
+	}
+	return w, nil
+}
+
+// RotateKey sets a new key by the old one and takes devices off the list. The peer
+// ends with ErrNewKey then and has to be opened again.
+func (p *Peer) RotateKey(ctx context.Context, reason keys.Reason, without []peercrypto.ID) error {
+	return p.engine.RotateKey(ctx, reason, without)
+}
+
+// ProposeKeys asks the user's other devices to change the key by a majority. When
+// it has signed, the peer that proposed it ends with ErrNewKey.
+func (p *Peer) ProposeKeys(ctx context.Context, o groupsync.ProposeOptions) (groupsync.Proposal, error) {
+	return p.engine.ProposeKeys(ctx, o)
+}
+
+// Proposals lists what waits for a majority of the user's devices.
+func (p *Peer) Proposals(ctx context.Context) ([]groupsync.Proposal, error) {
+	return p.engine.Proposals(ctx)
+}
+
+// ApproveKeys signs a proposal for this device.
+func (p *Peer) ApproveKeys(ctx context.Context, id peercrypto.Hash) (groupsync.Proposal, error) {
+	return p.engine.ApproveKeys(ctx, id)
+}
+
 // Return goes back into a group of a card, with a key set by the recovery words.
 // SyncProgress and Synced tell how far it came.
 func (p *Peer) Return(ctx context.Context, g groupsync.CardGroup) error {

@@ -54,6 +54,7 @@ func Open(ctx context.Context, cfg Config) (*Peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the groups of the store: %w", err)
 	}
+	cfg.Identity = engine.Identity() // a newer key may have come
 	p := &Peer{
 		cfg: cfg, self: cfg.Identity.DeviceID(), log: cfg.Logger, engine: engine,
 		dials: make(chan struct{}, cfg.MaxDials), done: make(chan struct{}),
@@ -150,6 +151,10 @@ func (p *Peer) Done() <-chan struct{} { return p.done }
 // Err returns why the peer stopped or stops: ErrClosed, the cause of Open's
 // context, or a failure. It is nil while the peer runs.
 func (p *Peer) Err() error { return context.Cause(p.ctx) }
+
+// Identity returns the identity that the peer works with: Config.Identity, or with a newer key and history
+// that came meanwhile. Who keeps a key store writes it there when it differs.
+func (p *Peer) Identity() peercrypto.Identity { return p.cfg.Identity }
 
 // User returns the id of the user.
 func (p *Peer) User() peercrypto.ID { return p.cfg.Identity.UserID() }

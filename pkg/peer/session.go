@@ -178,7 +178,7 @@ func (p *Peer) session(ctx context.Context, c *connection, r link.Remote) error 
 	}
 	p.hub.publish(SyncStarted{Device: r.DeviceID, User: r.UserID})
 	return p.engine.NewSession(groupsync.Peer{
-		UserID: r.UserID, UserKey: r.UserKey, Genesis: r.Genesis, DeviceID: r.DeviceID, UserDoc: r.UserDoc,
+		UserID: r.UserID, UserKey: r.UserKey, Genesis: r.Genesis, DeviceID: r.DeviceID, DeviceKey: r.DeviceKey, UserDoc: r.UserDoc,
 		Keys: history,
 	}, t).Run(ctx)
 }

@@ -7,6 +7,7 @@ import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer/link"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 var errNoReason = errors.New("no group is shared any more")
@@ -44,6 +45,9 @@ func (p *Peer) admit(_ context.Context, r link.Remote) error {
 	via := make(map[peercrypto.Tag]struct{}, len(r.Via))
 	for _, tag := range r.Via {
 		via[tag] = struct{}{}
+	}
+	if !p.engine.AdmitsDevice(r.UserID, r.UserKey, keys.Device{ID: r.DeviceID, Key: r.DeviceKey}) {
+		return ErrNotAdmitted
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,6 +156,8 @@ func (p *Peer) serverDown(ev link.ServerDown) {
 func (p *Peer) followEngine(events <-chan groupsync.Event) {
 	for ev := range events {
 		switch ev := ev.(type) {
+		case groupsync.IdentityChanged:
+			p.cancel(ErrNewKey)
 		case groupsync.RendezvousChanged:
 			p.setTopics()
 			p.reconsider()
@@ -180,6 +186,9 @@ func (p *Peer) followEngine(events <-chan groupsync.Event) {
 			p.setTopics()
 			p.reconsider()
 			p.hub.publish(Lagged{})
+			if p.engine.IdentityReplaced() {
+				p.cancel(ErrNewKey)
+			}
 		}
 	}
 }

@@ -40,11 +40,17 @@ type Engine struct {
 	// current are the keys of users who were looked at since the start.
 	current map[peercrypto.ID]peercrypto.PublicKey
 
-	line    []keys.Event // the own key history; read-only
-	pinning sync.Mutex   // held while what is remembered of a user's keys is read and written
+	line   []keys.Event // the own key history; read-only
+	selfMu sync.Mutex   // guards self, held while it is written
+	self   selfRecord
+	// replaced is set when another key than Identity's is stored.
+	replaced atomic.Bool
+	pinning  sync.Mutex // held while what is remembered of a user's keys is read and written
 
 	// generation rises whenever members, groups, joins or the own name change: sessions look at their groups again then.
 	generation atomic.Int64
+	// ownGeneration rises whenever other own devices should be told of keys.
+	ownGeneration atomic.Int64
 
 	bus     bus
 	wanted  wantTable
@@ -68,6 +74,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		sessions: map[*Session]struct{}{},
 		done:     make(chan struct{}),
 		current:  map[peercrypto.ID]peercrypto.PublicKey{},
+	}
+	if err := e.loadSelf(ctx); err != nil {
+		return nil, fmt.Errorf("opening the sync engine: %w", err)
 	}
 	if err := e.loadLine(); err != nil {
 		return nil, fmt.Errorf("opening the sync engine: %w", err)
@@ -257,8 +266,8 @@ func (e *Engine) closedInvites(v *view, now int64) []group.OpenInvite {
 
 // Rendezvous lists the topics on which this device wants to meet others.
 func (e *Engine) Rendezvous() []Rendezvous {
-	out := []Rendezvous{{Key: peercrypto.PersonalRendezvousKey(e.cfg.Identity.User), Announce: true}}
 	now := e.now()
+	out := e.selfTopics(now)
 	for _, g := range e.replicas() {
 		v := g.view.Load()
 		shares := e.shares(v, e.userID)

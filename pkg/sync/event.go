@@ -70,6 +70,10 @@ type Alarm struct {
 	Text  string
 }
 
+// IdentityChanged tells that this device got another key of its user, durably: the Engine has to be closed and opened again, and
+// whatever else was made with its Identity.
+type IdentityChanged struct{}
+
 // RendezvousChanged tells that Engine.Rendezvous or Engine.Admits may answer differently now.
 type RendezvousChanged struct{}
 
@@ -88,6 +92,7 @@ func (Synced) event()            {}
 func (Alarm) event()             {}
 func (RendezvousChanged) event() {}
 func (Lagged) event()            {}
+func (IdentityChanged) event()   {}
 
 // A RefusalCode tells why a join was refused.
 type RefusalCode uint8

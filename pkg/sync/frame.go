@@ -457,6 +457,8 @@ func decodeControl(t frameType, c *cursor) any {
 		return decodeUsers(c)
 	case frameKnock, frameOpen:
 		return decodeKnocks(c)
+	case frameNeed, frameGive, frameChain:
+		return decodeOwn(c)
 	}
 	return nil
 }

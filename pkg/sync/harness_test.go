@@ -109,7 +109,7 @@ func (n *node) reopen() {
 func (n *node) peer() groupsync.Peer {
 	return groupsync.Peer{
 		UserID: n.UserID(), UserKey: n.ident.User.Public(), Genesis: n.ident.Genesis,
-		DeviceID: n.DeviceID(), UserDoc: n.UserDoc(), Keys: historyOf(n.ident),
+		DeviceID: n.DeviceID(), DeviceKey: n.ident.Device.Public(), UserDoc: n.UserDoc(), Keys: historyOf(n.ident),
 	}
 }
 

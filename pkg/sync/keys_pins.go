@@ -189,24 +189,30 @@ func (e *Engine) tellKeys(user peercrypto.ID, k UserKeys, news []keys.News) {
 		}
 		e.bus.publish(Alarm{Text: text})
 	}
+	if len(news) > 0 && user == e.userID {
+		e.ownGeneration.Add(1)
+	}
 	if len(news) > 0 {
 		e.bus.wakeAll()
 	}
 }
 
 // meet checks the key of a session's other device against all that is known of its user. Strangers leave nothing behind.
-func (e *Engine) meet(ctx context.Context, p Peer) error {
+func (e *Engine) meet(ctx context.Context, p Peer) (keysOnly bool, err error) {
 	if e.Admits(p.UserID) != AdmitMember {
-		return nil
+		return false, nil
 	}
 	k, err := e.observe(ctx, p.UserID, &p.Genesis, p.Keys)
 	if err != nil {
-		return err
+		return false, err
+	}
+	if p.UserID == e.userID {
+		return e.meetOwn(ctx, p, k)
 	}
 	if k.Pin.Ended || k.Pin.Key != p.UserKey || k.Pin.Genesis != p.Genesis.Hash() {
-		return ErrKeyRefused
+		return false, ErrKeyRefused
 	}
-	return nil
+	return false, nil
 }
 
 // stale tells whether a session's user has got another key meanwhile.

@@ -40,7 +40,9 @@ type Session struct {
 	number int64 // marks entries that this session brought
 	lower  bool  // this device has the lower id and reconciles
 	salt   [16]byte
-	since  time.Time
+	// keysOnly: the other one is a device of this user, and one of both lacks the key that stands. Set before the goroutines start.
+	keysOnly bool
+	since    time.Time
 
 	ctl   chan any    // decoded control frames, reader to loop
 	out   chan []byte // control frames, loop and ingester to the control writer
@@ -95,6 +97,12 @@ type loopState struct {
 	named      map[peercrypto.ID]bool // users whose document was asked for
 	userDoc    string                 // the own document that the other side knows
 	joins      int                    // JOIN frames received
+
+	need       keyNeed // the last own NEED that was not answered yet
+	needSecret peercrypto.BoxSecretKey
+	needs      int // NEED frames received
+	// ownGeneration of the engine when another own device was told of keys last; -1 before that.
+	ownGeneration int64
 }
 
 // NewSession prepares a session; Run has it. The session takes the transport over.
@@ -105,9 +113,9 @@ func (e *Engine) NewSession(p Peer, t Transport) *Session {
 		verified: make(chan bulkWork, 1), asking: map[peercrypto.ID]bool{},
 		notes: make(chan any, 256), slow: make(chan func(context.Context), maxSlowTasks), wake: make(chan struct{}, 1),
 		loop: loopState{
-			generation: -1,
-			groups:     map[peercrypto.ID]*groupSession{},
-			knocked:    map[peercrypto.ID]bool{}, joining: map[peercrypto.ID]bool{}, fetching: map[peercrypto.ID]bool{},
+			generation: -1, ownGeneration: -1,
+			groups:  map[peercrypto.ID]*groupSession{},
+			knocked: map[peercrypto.ID]bool{}, joining: map[peercrypto.ID]bool{}, fetching: map[peercrypto.ID]bool{},
 			looked: map[peercrypto.ID]*view{}, farewells: map[peercrypto.ID]*farewell{},
 			accepts: map[peercrypto.ID]bool{}, offered: map[peercrypto.Hash]bool{},
 			asked: map[peercrypto.Hash]bool{}, later: map[peercrypto.Hash]laterWant{}, named: map[peercrypto.ID]bool{},
@@ -143,7 +151,8 @@ func (s *Session) run(ctx context.Context) error {
 	if s.e.Admits(s.peer.UserID) == AdmitNone {
 		return ErrNotAdmitted
 	}
-	if err := s.e.meet(ctx, s.peer); err != nil {
+	var err error
+	if s.keysOnly, err = s.e.meet(ctx, s.peer); err != nil {
 		return err
 	}
 	s.enroll()
@@ -196,6 +205,9 @@ func (s *Session) read(ctx context.Context) error {
 		}
 		s.counters.framesIn.Add(1)
 		s.counters.bytesIn.Add(int64(len(raw)))
+		if lane == Bulk && s.keysOnly {
+			continue
+		}
 		if lane == Bulk {
 			raw, err = unpack(raw)
 		}

@@ -85,6 +85,13 @@ func (s *Session) handle(ctx context.Context, f controlFrame) error {
 	if (f.t == frameHello) == s.loop.greeted {
 		return fmt.Errorf("%w: HELLO must be the first frame and only that", ErrProtocol)
 	}
+	if own, ok := f.body.(ownFrame); ok {
+		s.handleOwn(f.t, own)
+		return nil
+	}
+	if s.keysOnly && f.t != frameHello {
+		return nil
+	}
 	switch body := f.body.(type) {
 	case hello:
 		return s.greet(ctx, body)
@@ -139,10 +146,14 @@ func (s *Session) learn(docs ...[]byte) {
 
 // changed looks at the groups again after something was committed.
 func (s *Session) changed(ctx context.Context) error {
-	if s.e.stale(s.peer) {
+	if s.e.stale(s.peer) && !s.keysOnly {
 		return ErrKeyRefused
 	}
 	if !s.loop.greeted {
+		return nil
+	}
+	s.tellOwn()
+	if s.keysOnly {
 		return nil
 	}
 	generation := s.e.generation.Load()
@@ -400,7 +411,7 @@ func (s *Session) follow(ctx context.Context, gs *groupSession) error {
 
 func (s *Session) tick(ctx context.Context) error {
 	now := s.e.cfg.Now()
-	if s.e.stale(s.peer) {
+	if s.e.stale(s.peer) && !s.keysOnly {
 		return ErrKeyRefused
 	}
 	if !s.loop.greeted {
@@ -410,6 +421,9 @@ func (s *Session) tick(ctx context.Context) error {
 		if s.e.Admits(s.peer.UserID) == AdmitNone {
 			return ErrNotAdmitted
 		}
+		return nil
+	}
+	if s.keysOnly {
 		return nil
 	}
 	for _, gs := range s.loop.order {
@@ -474,15 +488,4 @@ func (s *Session) publishStatus() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status = list
-}
-
-// have counts the entries held here; it is for display.
-func (s *Session) have(ctx context.Context, id peercrypto.ID) int64 {
-	var n int64
-	_ = s.e.store.View(ctx, func(r Reader) error {
-		ops, data, err := summaries(r, id)
-		n = ops.Count + data.Count
-		return err
-	})
-	return n
 }

@@ -343,3 +343,14 @@ func (s *Session) tellUsers(ctx context.Context, users []peercrypto.ID) error {
 	flush()
 	return err
 }
+
+// have counts the entries held here; it is for display.
+func (s *Session) have(ctx context.Context, id peercrypto.ID) int64 {
+	var n int64
+	_ = s.e.store.View(ctx, func(r Reader) error {
+		ops, data, err := summaries(r, id)
+		n = ops.Count + data.Count
+		return err
+	})
+	return n
+}

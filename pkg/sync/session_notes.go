@@ -30,6 +30,8 @@ func (s *Session) noted(ctx context.Context, n any) error {
 		return s.joinAnswered(ctx, n)
 	case noteTold:
 		return s.told(ctx, n.group)
+	case noteOwn:
+		s.ownNoted(n)
 	case noteLearned:
 		s.loop.farewells[n.group].learning = false
 		return s.changed(ctx)

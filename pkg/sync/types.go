@@ -149,7 +149,9 @@ type Peer struct {
 	UserKey  peercrypto.PublicKey
 	Genesis  peercrypto.UserGenesis
 	DeviceID peercrypto.ID
-	UserDoc  []byte // signed user document; may be nil
+	// DeviceKey is the key that the device proved; without it the device counts as none of the user's list.
+	DeviceKey peercrypto.PublicKey
+	UserDoc   []byte // signed user document; may be nil
 	// Keys are the events that lead from the key in Genesis to UserKey; none for a user with the first key.
 	Keys []keys.Event
 }

@@ -137,7 +137,7 @@ func (t timing) withDefaults() timing {
 const (
 	MaxMessage        = 2 << 20  // bytes of one message on a stream
 	MaxFragment       = 60 << 10 // bytes of one SCTP message, header included
-	MaxAuthFrame      = 16 << 10 // bytes of one authentication frame
+	MaxAuthFrame      = 48 << 10 // bytes of one authentication frame: a history of keys has up to 40 KiB
 	MaxStreams        = 16       // streams that one side may have open on a connection
 	MaxUnreadStream   = 4 << 20  // received bytes that wait for ReadMessage, one stream
 	MaxUnreadConn     = 16 << 20 // the same, all streams of a connection

@@ -1,0 +1,242 @@
+package sync_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
+	"github.com/peersignal/peersignal/pkg/sync/storetest"
+)
+
+// again starts the engine anew and takes over the identity that it found in the store. The key store of the test stays the old one.
+func (n *node) again() {
+	n.t.Helper()
+	n.reopen()
+	n.ident = n.Identity()
+}
+
+func (n *node) card() groupsync.Card {
+	n.t.Helper()
+	c, err := n.Card(n.t.Context(), n.UserID(), false)
+	must(n.t, err)
+	return c
+}
+
+// newDevice makes a request of a device that is nobody's yet.
+func newDevice(t testing.TB, card groupsync.Card) (peercrypto.Identity, groupsync.DeviceRequest) {
+	t.Helper()
+	id, _, err := peercrypto.NewIdentity((&clock{}).Now())
+	must(t, err)
+	r, err := groupsync.NewDeviceRequest(id, card, time.Now())
+	must(t, err)
+	again, err := groupsync.ParseDeviceRequest(r.Text())
+	must(t, err)
+	if again.Code() != r.Code() || again.Device() != id.DeviceID() || len(r.Code()) != 23 {
+		t.Error("the request does not survive its text")
+	}
+	return id, again
+}
+
+// addDevice makes another device of the node's user.
+func (n *node) addDevice() *node {
+	n.t.Helper()
+	id, r := newDevice(n.t, n.card())
+	w, err := n.AddDevice(n.t.Context(), r)
+	must(n.t, err)
+	w, err = groupsync.ParseWelcome(w.WithServer("https://signal.example.org").Text())
+	must(n.t, err)
+	id, err = w.Accept(id)
+	must(n.t, err)
+	if w.Server() != "https://signal.example.org" || id.User.Public() != n.Identity().User.Public() {
+		n.t.Error("the welcome is not what was given")
+	}
+	n.again()
+	return openNode(n.t, id, storetest.NewMemory(), "another device")
+}
+
+// meet connects two nodes until ok, and ends their sessions.
+func meet(t testing.TB, a, b *node, what string, ok func() bool) {
+	t.Helper()
+	c := connect(t, a, b)
+	eventually(t, what, ok)
+	c.end()
+}
+
+// devices makes a user with n devices that know of each other and hold a group with another user.
+func devices(t testing.TB, n int) (own []*node, other *node, group peercrypto.ID) {
+	t.Helper()
+	first, _ := recovering(t)
+	other = newNode(t, 1)
+	group = first.create("garden")
+	join(t, first, group, entry.Write, other)
+	own = []*node{first}
+	for len(own) < n {
+		d := first.addDevice()
+		meet(t, first, d, "the group reaches the new device", func() bool {
+			g, err := d.Group(t.Context(), group)
+			return err == nil && g.Joined && g.Fingerprint == first.info(group).Fingerprint
+		})
+		own = append(own, d)
+	}
+	return own, other, group
+}
+
+func (n *node) key() peercrypto.PublicKey { return n.Identity().User.Public() }
+
+// TestKeyTravels: a key that one device set reaches the others, one that is there and one that was away, and nobody else.
+func TestKeyTravels(t *testing.T) {
+	own, other, g := devices(t, 3)
+	a, b, c := own[0], own[1], own[2]
+	old := a.key()
+	must(t, a.RotateKey(t.Context(), keys.Rotated, nil))
+	if !a.IdentityReplaced() || a.key() != old {
+		t.Error("the engine changed its key while it ran, or does not tell")
+	}
+	a.again()
+	if a.key() == old || len(a.cfg.Identity.History) != 0 {
+		t.Fatal("the new key is not in force")
+	}
+	meet(t, a, b, "the key comes", b.IdentityReplaced)
+	b.again()
+	if b.key() != a.key() {
+		t.Fatal("another key came")
+	}
+	b.put(g, `{"type":"Note","by":"b"}`)
+	syncPair(t, b, other, g).end()
+	// a is gone; c gets the key from b, on a topic of the old key.
+	topic := peercrypto.PersonalRendezvousKey(c.Identity().User)
+	listens := func(n *node) bool {
+		return slices.ContainsFunc(n.Rendezvous(), func(r groupsync.Rendezvous) bool { return r.Key == topic })
+	}
+	if !listens(a) || !listens(b) {
+		t.Error("nobody looks for the device that has the old key")
+	}
+	meet(t, b, c, "the key comes", c.IdentityReplaced)
+	c.again()
+	if c.key() != a.key() {
+		t.Fatal("another key came")
+	}
+	syncPair(t, b, c, g).end()
+	if listens(b) == metAll(t, b) {
+		t.Error("the old topic is not given up exactly when everybody has the new key")
+	}
+	syncPair(t, a, b, g).end()
+	if listens(b) || !metAll(t, b) {
+		t.Error("the old topic is kept although everybody has the new key")
+	}
+	c.put(g, `{"type":"Note","by":"c"}`)
+	syncPair(t, c, other, g).end()
+	syncPair(t, a, other, g).end()
+	if a.export(g) != other.export(g) {
+		t.Error("replicas differ")
+	}
+}
+
+func (n *node) devices() []groupsync.DeviceInfo {
+	n.t.Helper()
+	list, err := n.Devices(n.t.Context())
+	must(n.t, err)
+	return list
+}
+
+func metAll(t testing.TB, n *node) bool {
+	t.Helper()
+	return !slices.ContainsFunc(n.devices(), func(d groupsync.DeviceInfo) bool { return d.Listed && !d.Met })
+}
+
+// TestRevokedDeviceGetsNoKey: neither a device that was taken off the list nor one that was never on it gets the new key.
+func TestRevokedDeviceGetsNoKey(t *testing.T) {
+	own, _, _ := devices(t, 3)
+	a, b, lost := own[0], own[1], own[2]
+	must(t, a.RotateKey(t.Context(), keys.Rotated, []peercrypto.ID{lost.DeviceID()}))
+	a.again()
+	end, _ := newPipe()
+	wantErr(t, a.NewSession(lost.peer(), end).Run(t.Context()), groupsync.ErrKeyRefused)
+	stranger, _, err := peercrypto.NewIdentity(time.Now())
+	must(t, err)
+	thief := b.ident
+	thief.Device, thief.DeviceBox, thief.DeviceCreated = stranger.Device, stranger.DeviceBox, stranger.DeviceCreated
+	x := openNode(t, thief, storetest.NewMemory(), "thief")
+	end, _ = newPipe()
+	wantErr(t, a.NewSession(x.peer(), end).Run(t.Context()), groupsync.ErrKeyRefused)
+	// One that claims the place of a listed device has not its key.
+	claims := x.peer()
+	claims.DeviceID = b.DeviceID()
+	end, _ = newPipe()
+	wantErr(t, a.NewSession(claims, end).Run(t.Context()), groupsync.ErrKeyRefused)
+	for _, d := range []*node{lost, x} {
+		device := keys.Device{ID: d.DeviceID(), Key: d.ident.Device.Public()}
+		if a.AdmitsDevice(a.UserID(), d.key(), device) {
+			t.Error("it would be connected with")
+		}
+	}
+	if !a.AdmitsDevice(a.UserID(), b.key(), keys.Device{ID: b.DeviceID(), Key: b.ident.Device.Public()}) {
+		t.Error("the device that is to get the key would not be connected with")
+	}
+	meet(t, a, b, "the key comes", b.IdentityReplaced)
+	// The list without the lost device came with it.
+	b.again()
+	end, _ = newPipe()
+	wantErr(t, b.NewSession(lost.peer(), end).Run(t.Context()), groupsync.ErrKeyRefused)
+}
+
+// TestKeysOnlySession: a device with an old key gets the key and nothing of a group.
+func TestKeysOnlySession(t *testing.T) {
+	own, other, g := devices(t, 2)
+	a, b := own[0], own[1]
+	must(t, a.RotateKey(t.Context(), keys.Rotated, nil))
+	a.again()
+	secret := a.put(g, `{"type":"Note","after":true}`)
+	c := connect(t, a, b)
+	eventually(t, "the key comes", b.IdentityReplaced)
+	c.end()
+	if _, err := b.Get(t.Context(), g, secret.Subject); err == nil {
+		t.Error("what is in the group came, too")
+	}
+	b.again()
+	syncPair(t, a, b, g).end()
+	_, err := b.Get(t.Context(), g, secret.Subject)
+	must(t, err)
+	syncPair(t, a, other, g).end()
+}
+
+// TestDeviceTexts: what is not whole is refused, and a request made from an older card, too.
+func TestDeviceTexts(t *testing.T) {
+	a, _ := recovering(t)
+	card := a.card()
+	id, r := newDevice(t, card)
+	_, late := newDevice(t, card)
+	w, err := a.AddDevice(t.Context(), r)
+	must(t, err)
+	_, err = a.AddDevice(t.Context(), late)
+	wantErr(t, err, groupsync.ErrOldRequest)
+	_, err = a.AddDevice(t.Context(), r)
+	wantErr(t, err, groupsync.ErrOldRequest)
+	other := newNode(t, 1)
+	_, foreign := newDevice(t, other.card())
+	_, err = a.AddDevice(t.Context(), foreign)
+	wantErr(t, err, groupsync.ErrDeviceText)
+	if _, err := w.Accept(identity(t, 2)); err == nil {
+		t.Error("another device opened the welcome")
+	}
+	for _, text := range []string{"", "peers:device#", r.Text()[:40], r.Text() + "A", strings.Replace(r.Text(), "A", "B", 1), w.Text()} {
+		_, err := groupsync.ParseDeviceRequest(text)
+		wantErr(t, err, groupsync.ErrDeviceText)
+	}
+	for _, text := range []string{"", "peers:welcome#", w.Text()[:60], strings.Replace(w.Text(), "A", "B", 1), r.Text()} {
+		_, err := groupsync.ParseWelcome(text)
+		wantErr(t, err, groupsync.ErrDeviceText)
+	}
+	if _, err := w.Accept(id); err != nil {
+		t.Error(err)
+	}
+	list := a.devices()
+	if len(list) != 2 || !list[0].Listed || !list[1].Listed || list[0].Self == list[1].Self {
+		t.Errorf("%+v", list)
+	}
+}
