@@ -67,7 +67,7 @@ type batch struct {
 	missing     map[peercrypto.Hash]bool // what those wait for
 	ahead       bool                     // something was left out because of its time
 	waiting     bool                     // the group has quarantined entries
-	shared      int                      // entries that became shared
+	shared      sharing
 	result      IngestResult
 	events      []Event
 	committed   func() // called after the commit, before anybody is told
@@ -141,11 +141,11 @@ func (e *Engine) announce(b *batch) {
 	if b.committed != nil {
 		b.committed()
 	}
-	if b.shared > 0 {
-		b.g.head.Store(b.position)
+	if b.shared.entries > 0 {
+		b.g.moveHead(b.position, b.shared)
 	}
-	if b.shared > 0 || b.changed || b.folded > 0 {
-		b.events = append(b.events, Committed{Group: b.g.id, Position: b.position, Entries: b.shared})
+	if b.shared.entries > 0 || b.changed || b.folded > 0 {
+		b.events = append(b.events, Committed{Group: b.g.id, Position: b.position, Entries: b.shared.entries})
 	}
 	if len(b.events) > 0 {
 		e.bus.wakeAll()
@@ -379,7 +379,7 @@ func (b *batch) storeOp(h peercrypto.Hash) error {
 	}
 	if stored {
 		if want.shared && !is.shared {
-			b.shared++
+			b.shared.add(ofSeveral)
 		}
 		b.g.stored[h] = want
 		return b.tx.SetFlags(h, want.valid, want.shared)
@@ -406,7 +406,7 @@ func (b *batch) storeOp(h peercrypto.Hash) error {
 		}
 	}
 	if want.shared {
-		b.shared++
+		b.shared.add(origin)
 	}
 	b.g.stored[h] = want
 	b.fresh = append(b.fresh, h)

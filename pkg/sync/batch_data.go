@@ -160,7 +160,7 @@ func (b *batch) storeData(it *item, f flags) error {
 	b.fresh = append(b.fresh, it.ent.Hash)
 	delete(b.g.named, it.ent.Hash)
 	if f.valid || f.shared {
-		b.shared++
+		b.shared.add(it.origin)
 	}
 	if f.valid {
 		b.touch(it.ent.Subject).added = append(b.touch(it.ent.Subject).added, it.ent)
@@ -248,7 +248,7 @@ func (b *batch) reflag(r Record, f flags) error {
 		return nil
 	}
 	if f.shared && !r.Shared {
-		b.shared++
+		b.shared.add(ofSeveral)
 	}
 	if r.Valid != f.valid {
 		b.touch(r.Subject).refold = true

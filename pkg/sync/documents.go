@@ -31,32 +31,30 @@ func (b *batch) foldTouched() error {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids) // versions rise in an order that does not depend on chance
-	fresh, err := b.noneOf(ids)
+	newest, err := b.newestOf(ids)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		if _, err := b.foldSubject(id, fresh); err != nil {
+		if _, err := b.foldSubject(id, newest != "" && id > newest); err != nil {
 			return fmt.Errorf("folding document %s: %w", id.Short(), err)
 		}
 	}
 	return nil
 }
 
-// noneOf tells whether no document lies between the first and the last of sorted ids. New ones are named by the time, so many that come together
-// mostly lie behind all others.
-func (b *batch) noneOf(ids []peercrypto.ID) (bool, error) {
-	if len(ids) < 8 || len(ids[0]) == 0 {
-		return false, nil // not worth a question
+// newestOf returns the last document in the order of ids, so that what lies behind it need not be looked for: new documents are named by the time. It
+// returns "" if there is none, or so few are looked for that it is not worth the question.
+func (b *batch) newestOf(ids []peercrypto.ID) (newest peercrypto.ID, err error) {
+	if len(ids) < 8 {
+		return "", nil
 	}
-	none := true
-	before := ids[0][:len(ids[0])-1]
-	q := DocumentQuery{Group: b.g.id, After: before, IncludeDeleted: true, Limit: 1}
-	err := b.tx.Documents(q, func(d Document) error {
-		none = d.Subject > ids[len(ids)-1]
+	q := DocumentQuery{Group: b.g.id, Descending: true, IncludeDeleted: true, Limit: 1}
+	err = b.tx.Documents(q, func(d Document) error {
+		newest = d.Subject
 		return nil
 	})
-	return none, err
+	return newest, err
 }
 
 // foldSubject writes a touched document, which is not there yet if fresh is set. The added changes are in the store already.

@@ -35,6 +35,8 @@ type replica struct {
 	view atomic.Pointer[view]
 	// head is at least the position of the last shared entry; anybody may read it.
 	head atomic.Int64
+	// last is where the entries that were shared last came from; anybody may read it.
+	last atomic.Pointer[stretch]
 }
 
 // A view is what is published of a replica after a commit. It is immutable.

@@ -15,9 +15,9 @@ import (
 const (
 	// maxJobs is how many jobs wait before loop stops making new ones.
 	maxJobs = 2_048
-	// chunkRecords and chunkBytes bound what is read in one transaction.
-	chunkRecords = 512
-	chunkBytes   = 512 << 10
+	// chunkRecords and chunkBytes bound what is read in one transaction. A store reads pages of some hundred, of which the last one is read again.
+	chunkRecords = 2048
+	chunkBytes   = 1 << 20
 	// ingestBytes is about how much is taken in with one transaction.
 	ingestBytes = 1 << 20
 )
@@ -119,7 +119,7 @@ func (s *Session) sendRange(ctx context.Context, scope Scope, p recon.Send) erro
 // order; what is in the wrong order costs the receiver a stay in quarantine.
 func chunkFull(records, size int, sameMoment bool) bool {
 	if sameMoment {
-		return records >= 16*chunkRecords || size > 16*chunkBytes
+		return records >= 4*chunkRecords || size > 8*chunkBytes
 	}
 	return records >= chunkRecords || size > chunkBytes
 }
@@ -208,7 +208,7 @@ func (s *Session) sendHashes(ctx context.Context, group peercrypto.ID, hashes []
 	var missing []peercrypto.Hash
 	size := 0
 	err := s.e.store.View(ctx, func(r Reader) error {
-		for len(hashes) > 0 && size <= 16*chunkBytes {
+		for len(hashes) > 0 && size <= 8*chunkBytes {
 			h := hashes[0]
 			hashes = hashes[1:]
 			rec, ok, err := r.Record(h)

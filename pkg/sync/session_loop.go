@@ -365,7 +365,7 @@ func (s *Session) proceed(ctx context.Context) error {
 			return err
 		}
 		if g, err := s.e.replica(gs.id); err == nil && gs.live && gs.round.phase == idle && g.head.Load() > gs.position {
-			if err := s.follow(ctx, gs); err != nil {
+			if err := s.follow(ctx, gs, g); err != nil {
 				return err
 			}
 		}
@@ -374,7 +374,8 @@ func (s *Session) proceed(ctx context.Context) error {
 }
 
 // follow tells new entries: own ones directly, others by hash.
-func (s *Session) follow(ctx context.Context, gs *groupSession) error {
+func (s *Session) follow(ctx context.Context, gs *groupSession, g *replica) error {
+	gs.position = g.behind(gs.position, s.number) // the other side brought them
 	for s.jobs.len() < maxJobs && len(s.out) < outQueue/4 {
 		var recs []Record
 		err := s.e.store.View(ctx, func(r Reader) error {

@@ -8,9 +8,9 @@ import (
 // The log is folded into the file beside the writer: a commit that had to do it took fifty times as long as others.
 const (
 	// foldAfter is about how many pages are in the log when that begins.
-	foldAfter = 4000
-	// maxUnfolded is how many are in it when the writer does it after all, because it is faster or readers held the log: 64 MiB.
-	maxUnfolded = 16_000
+	foldAfter = 2000
+	// maxUnfolded is how many are in it when the writer does it after all, because it is faster or readers held the log.
+	maxUnfolded = 8_000
 	// A commit writes about pagesOfCommit pages and one for each bytesOfPage bytes: indexes take their part of a page.
 	pagesOfCommit = 16
 	bytesOfPage   = 2000
