@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -228,16 +229,17 @@ type storedRequest struct {
 func requestKey(group, user peercrypto.ID) string { return string(group) + "/" + string(user) }
 
 func (b *batch) request(p Peer, claim entry.Claim, invite peercrypto.Hash) error {
-	key, n, known := requestKey(b.g.id, p.UserID), 0, false
-	err := b.tx.Values(bucketRequests, func(k string, _ []byte) error {
-		n++
-		known = known || k == key
-		return nil
-	})
-	if err != nil || known {
+	key := requestKey(b.g.id, p.UserID)
+	open, over, err := b.requests()
+	if err != nil || slices.Contains(open, key) {
 		return err
 	}
-	if n >= maxRequests {
+	for _, k := range over {
+		if err := b.tx.PutValue(bucketRequests, k, nil); err != nil {
+			return err
+		}
+	}
+	if len(open) >= maxRequests {
 		return ErrLimit
 	}
 	r := storedRequest{User: p.Genesis, Keys: p.Keys, Claim: claim, Invite: invite, Arrived: b.now}
@@ -250,6 +252,26 @@ func (b *batch) request(p Peer, claim entry.Claim, invite peercrypto.Hash) error
 	}
 	b.events = append(b.events, JoinRequested{r.public()})
 	return b.tx.PutValue(bucketRequests, key, raw)
+}
+
+// requests returns the keys of the group's requests that wait, and of those whose invitation is not open any more.
+func (b *batch) requests() (open, over []string, err error) {
+	invites := map[peercrypto.Hash]bool{}
+	for _, inv := range b.state.Invites(b.now) {
+		invites[inv.Hash] = true
+	}
+	err = b.tx.Values(bucketRequests, func(key string, raw []byte) error {
+		var r storedRequest
+		switch of, _, _ := strings.Cut(key, "/"); {
+		case of != string(b.g.id):
+		case json.Unmarshal(raw, &r) == nil && invites[r.Invite]:
+			open = append(open, key)
+		default:
+			over = append(over, key)
+		}
+		return nil
+	})
+	return open, over, err
 }
 
 func (r storedRequest) public() JoinRequest {

@@ -3,6 +3,7 @@ package sync_test
 import (
 	"testing"
 
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
@@ -40,4 +41,36 @@ func TestRemovedMemberHasTheLink(t *testing.T) {
 	con = connect(t, a, c)
 	eventually(t, "a join by another invitation", func() bool { return con.synced(g) })
 	con.end()
+}
+
+// TestRequestsEndWithTheirInvitation: who asked with a manual invitation that was closed does not keep a place for ever.
+func TestRequestsEndWithTheirInvitation(t *testing.T) {
+	a := newNode(t, 0)
+	g, other := a.create("g"), a.create("other")
+	ask := func(n *node, group peercrypto.ID) {
+		t.Helper()
+		must(t, n.Join(t.Context(), a.invite(group, groupsync.InviteOptions{Manual: true})))
+		events := n.Subscribe(t.Context())
+		con := connect(t, a, n)
+		if ev := nextEvent[groupsync.JoinFailed](t, events); ev.Code != groupsync.RefusedWaiting {
+			t.Fatalf("%+v", ev)
+		}
+		con.end()
+	}
+	first, second, third := newNode(t, 1), newNode(t, 2), newNode(t, 3)
+	ask(first, other)
+	ask(second, g)
+	list, err := a.Invitations(t.Context(), g)
+	must(t, err)
+	must(t, a.Uninvite(t.Context(), g, list[0].Hash))
+	ask(third, g)
+	reqs, err := a.JoinRequests(t.Context())
+	must(t, err)
+	waiting := map[peercrypto.ID]peercrypto.ID{}
+	for _, r := range reqs {
+		waiting[r.UserID] = r.Group
+	}
+	if len(reqs) != 2 || waiting[first.UserID()] != other || waiting[third.UserID()] != g {
+		t.Errorf("%+v", reqs)
+	}
 }
