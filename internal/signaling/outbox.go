@@ -213,6 +213,10 @@ func (m *member) tellList(tag peercrypto.Tag, frames [][]byte) (size int, ok boo
 
 // noteLocked remembers that the last counted frame was presence of a tag.
 func (b *outbox) noteLocked(tag peercrypto.Tag) {
+	if last := len(b.told) - 1; last >= 0 && b.told[last].tag == tag {
+		b.told[last].seq = b.seq
+		return
+	}
 	i := slices.IndexFunc(b.told, func(t toldTag) bool { return t.tag == tag })
 	if i < 0 && len(b.told) >= maxTold {
 		b.floor, i = b.told[0].seq, 0

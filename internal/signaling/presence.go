@@ -1,6 +1,7 @@
 package signaling
 
 import (
+	"github.com/peersignal/peersignal/internal/signaling/ws"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
@@ -83,10 +84,10 @@ func (h *hub) backlog(m *member) {
 func fullList(tag peercrypto.Tag, holders []*member, m *member) [][]byte {
 	const room = wire.MaxFrame - 256
 	var frames [][]byte
-	var certs [][]byte
+	certs := make([][]byte, 0, len(holders))
 	size := 0
 	flush := func() {
-		frames = append(frames, wire.AppendPresent(make([]byte, 0, size+128), tag, len(frames) == 0, certs, nil))
+		frames = append(frames, wire.AppendPresent(ws.Bulk(size+128), tag, len(frames) == 0, certs, nil))
 		certs, size = certs[:0], 0
 	}
 	for _, o := range holders {

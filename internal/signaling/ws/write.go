@@ -187,7 +187,24 @@ func (c *Conn) SendBelow(message []byte, most int) bool {
 	return err == nil
 }
 
-// QueueOver is Queue for what the Handler's Drained adds: it does not count.
+// bulkBytes is the memory of a long message of Drained. Whole lists are half a
+// megabyte for a member of a large group: left to the garbage collector they
+// cost more than being written.
+const bulkBytes = 64 << 10
+
+var bulks = sync.Pool{New: func() any { return new([bulkBytes]byte) }}
+
+// Bulk gives an empty slice with room for n bytes, for QueueOver.
+func Bulk(n int) []byte {
+	if n <= bulkBytes/2 || n > bulkBytes {
+		return make([]byte, 0, n) // less than half of the memory would be used
+	}
+	return bulks.Get().(*[bulkBytes]byte)[:0]
+}
+
+// QueueOver is Queue for what the Handler's Drained adds: it does not count. The
+// message's memory is the connection's from now on, and of Bulk again when it is
+// written.
 func (c *Conn) QueueOver(message []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -333,6 +350,7 @@ func (c *Conn) endingLocked() bool {
 type batch struct {
 	wire   []byte
 	big    []byte // behind wire, from the queue
+	bulk   bool   // big is of QueueOver
 	waited int    // bytes that it counts in queued
 	held   int    // and on the budget
 }
@@ -368,7 +386,7 @@ func (c *Conn) batchLocked(buf []byte) (b batch) {
 			b.waited += len(next)
 		}
 		if !fits {
-			b.wire, b.big = appendHead(b.wire, opText, len(next)), next
+			b.wire, b.big, b.bulk = appendHead(b.wire, opText, len(next)), next, free
 			break
 		}
 		b.wire = appendFrame(b.wire, opText, next)
@@ -394,6 +412,9 @@ func (c *Conn) write(b batch) error {
 	parts := net.Buffers{b.wire, b.big}
 	_, err := parts.WriteTo(c.nc)
 	c.setWriteDeadline(time.Time{})
+	if b.bulk && cap(b.big) == bulkBytes {
+		bulks.Put((*[bulkBytes]byte)(b.big[:bulkBytes]))
+	}
 	return err
 }
 
