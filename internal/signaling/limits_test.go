@@ -49,7 +49,8 @@ func TestTopicLimits(t *testing.T) {
 }
 
 func TestMaxTopicsInOneFrame(t *testing.T) {
-	n := start(t, signaling.Config{})
+	// Nobody reads b's frames while a's are read.
+	n := start(t, signaling.Config{Limits: signaling.Limits{WriteTimeout: time.Hour, PingTimeout: time.Hour}})
 	a, b := connect(t, n, newDevice(t)), connect(t, n, newDevice(t))
 	all := tags(wire.MaxTopics)
 	a.hold(all...)

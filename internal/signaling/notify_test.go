@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,7 +132,7 @@ func TestNotificationsExpire(t *testing.T) {
 // pusher is a push service that takes tokens "for <device>".
 type pusher struct {
 	pushed chan wire.Wake
-	err    error
+	busy   atomic.Bool
 }
 
 func (p *pusher) PublicKey() string { return "BKEY" }
@@ -144,8 +145,8 @@ func (p *pusher) Token(device peercrypto.ID, sub wire.PushSubscription) (string,
 }
 
 func (p *pusher) Push(w *wire.Wake, from peercrypto.ID) error {
-	if p.err != nil {
-		return p.err
+	if p.busy.Load() {
+		return signaling.ErrPushBusy
 	}
 	if w.Token != "for_"+string(w.To) {
 		return fmt.Errorf("opening a token: %w", signaling.ErrPushGone)
@@ -183,7 +184,7 @@ func TestWake(t *testing.T) {
 		t.Errorf("got %+v", w)
 	}
 	b.want(wire.CodeGone, wake("for_somebody-else"))
-	p.err = signaling.ErrPushBusy
+	p.busy.Store(true)
 	if r := wake(grant.Token); r.Code != wire.CodeRateLimited || r.RetryAfter == 0 {
 		t.Errorf("got %+v", r)
 	}

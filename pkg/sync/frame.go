@@ -131,11 +131,11 @@ func (c *cursor) id() peercrypto.ID {
 }
 
 func (c *cursor) kind() entry.Kind {
-	k := entry.Kind(c.uvarint())
-	if k != entry.Operation && k != entry.Data {
+	k := c.uvarint()
+	if k != uint64(entry.Operation) && k != uint64(entry.Data) { // before it is cut to a byte
 		c.fail("bad kind")
 	}
-	return k
+	return entry.Kind(k)
 }
 
 func (c *cursor) hashes() []peercrypto.Hash {
