@@ -1,6 +1,8 @@
 package notify
 
 import (
+	"errors"
+	"net/http"
 	"net/netip"
 	"testing"
 )
@@ -18,5 +20,13 @@ func TestPublicAddresses(t *testing.T) {
 		if got := public(netip.MustParseAddr(text)); got != want {
 			t.Errorf("%s: %v", text, got)
 		}
+	}
+}
+
+// TestRedirectsAreNotFollowed: a push service does not choose what the server fetches.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	c := publicClient()
+	if c.CheckRedirect == nil || !errors.Is(c.CheckRedirect(nil, nil), http.ErrUseLastResponse) {
+		t.Error("the client of push services follows redirects")
 	}
 }
