@@ -164,7 +164,7 @@ func TestLostAnnouncements(t *testing.T) {
 		}
 		return false
 	}}
-	const beat = 50 * time.Millisecond
+	const beat = 250 * time.Millisecond // three missed by a busy machine would be a node lost
 	n1 := startNode(t, lossy, "one", signaling.Config{Heartbeat: beat})
 	n2 := startNode(t, mem, "two", signaling.Config{Heartbeat: beat})
 	b := connect(t, n2, newDevice(t))
@@ -187,7 +187,7 @@ func TestSilentNode(t *testing.T) {
 	mem := signaling.NewMemBus()
 	var silent atomic.Bool
 	bus := &flakyBus{Bus: mem, lose: func(string, []byte) bool { return silent.Load() }}
-	cfg := signaling.Config{Heartbeat: 200 * time.Millisecond}
+	cfg := signaling.Config{Heartbeat: 500 * time.Millisecond}
 	n1, n2 := startNode(t, mem, "one", cfg), startNode(t, bus, "two", cfg)
 	a, b := connect(t, n1, newDevice(t)), connect(t, n2, newDevice(t))
 	meet(t, a, b, tag(1))

@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what has to happen.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // node is a server on a loopback socket.
 type node struct {

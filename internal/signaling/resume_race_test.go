@@ -14,8 +14,8 @@ import (
 
 func TestParkedInCluster(t *testing.T) {
 	bus := signaling.NewMemBus()
-	one := start(t, signaling.Config{Bus: bus, Node: "one", Heartbeat: 20 * time.Millisecond})
-	two := start(t, signaling.Config{Bus: bus, Node: "two", Heartbeat: 20 * time.Millisecond})
+	one := startNode(t, bus, "one", signaling.Config{})
+	two := startNode(t, bus, "two", signaling.Config{})
 	until(t, "both nodes", func() bool { return one.Stats().Nodes == 1 && two.Stats().Nodes == 1 })
 	a, b := attach(t, one, newDevice(t), nil), attach(t, two, newDevice(t), nil)
 	a.hold(tag(1))
