@@ -73,6 +73,10 @@ type toldTag struct {
 	tag peercrypto.Tag
 }
 
+// fewSignals is for how many signals an outbox keeps room while it has none: a
+// client in the middle of an exchange acknowledges each with the next.
+const fewSignals = 4
+
 // maxTold is how many tags' presence is remembered for a session. Who resumes
 // and may have missed older presence than that is told of all its tags.
 const maxTold = 64
@@ -115,9 +119,6 @@ func (h *hub) put(to *member, frame []byte, lent *[]byte, r receipt) wire.Code {
 		return wire.CodeOffline
 	case !h.reserve(len(frame)):
 		return b.passLocked(c, frame)
-	}
-	if b.signals == nil {
-		b.signals = make([]signalOut, 0, 8) // clients acknowledge several at once
 	}
 	b.signals = append(b.signals, signalOut{frame: frame, lent: lent})
 	b.bytes += len(frame)
@@ -254,7 +255,7 @@ func (b *outbox) forgetLocked(n uint64) (freed int) {
 	}
 	b.bytes -= freed
 	b.next -= i
-	if b.signals = slices.Delete(b.signals, 0, i); len(b.signals) == 0 {
+	if b.signals = slices.Delete(b.signals, 0, i); len(b.signals) == 0 && cap(b.signals) > fewSignals {
 		b.signals = nil
 	}
 	j := 0
