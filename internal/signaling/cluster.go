@@ -295,7 +295,7 @@ func (c *cluster) deliver(m *busMsg) {
 	h.mu.RUnlock()
 	code := wire.CodeNotAllowed
 	if allowed {
-		code = h.hand(to, append([]byte(nil), m.frame...), nil, receipt{node: m.From, ref: m.Ref})
+		code = h.hand(to, append([]byte(nil), m.frame...), false, receipt{node: m.From, ref: m.Ref})
 		if s.Kind == wire.KindAnswer && code != wire.CodeOffline {
 			var pair *offerPair
 			to.offers.answered(s.From, connKey([]byte(s.Conn)), &pair)

@@ -129,7 +129,7 @@ func (h *hub) collectLocked(m *member, now time.Time) {
 			h.metrics.mail.WithLabelValues(mailExpired).Inc()
 			continue
 		}
-		if code := h.put(m, l.frame, nil, receipt{}); code == wire.CodeDelivered {
+		if code := h.put(m, l.frame, false, receipt{}); code == wire.CodeDelivered {
 			h.metrics.mail.WithLabelValues(mailDelivered).Inc()
 			h.metrics.relayed.Add(float64(len(l.frame)))
 		} else {

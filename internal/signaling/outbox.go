@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unsafe"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
@@ -21,7 +22,7 @@ type outbox struct {
 	parked  bool        // there is no connection
 	gone    bool        // the session is over
 	leaving *closing    // ends the connection when everything is in its queue
-	signals []signalOut // not acknowledged, in order
+	signals []signalOut // not acknowledged, in order; in room while they are few
 	next    int         // the first of signals that was not put in the queue
 	bytes   int         // of signals
 	seq     uint64      // counted frames that were put in a queue
@@ -29,12 +30,13 @@ type outbox struct {
 	told    []toldTag   // presence, by seq; one entry for each tag
 	floor   uint64      // told does not know the presence up to this seq
 	hole    uint64      // seq of the last signal that was not kept
+	room    [2]signalOut
 }
 
 type signalOut struct {
 	seq   uint64 // 0: not in the queue yet
 	frame []byte
-	lent  *[]byte  // the memory of frame, to be given back when it is acknowledged; or nil
+	lent  bool     // the memory of frame is to be given back when it is acknowledged
 	held  *receipt // whose result waits for the client to come back
 }
 
@@ -45,26 +47,23 @@ var lendings [4]sync.Pool
 // lendingOf is the index of the smallest lending for n bytes.
 func lendingOf(n int) int { return max(bits.Len(uint(max(n, 1)-1))-9, 0) }
 
-// lend gives an empty slice with room for n bytes, and what to give back.
-func lend(n int) *[]byte {
+// lend gives an empty slice with room for n bytes.
+func lend(n int) []byte {
 	i := lendingOf(n)
-	if i < len(lendings) {
-		if b, ok := lendings[i].Get().(*[]byte); ok {
-			return b
-		}
-		n = 512 << i
+	if i >= len(lendings) {
+		return make([]byte, 0, n)
 	}
-	b := make([]byte, 0, n)
-	return &b
+	if first, ok := lendings[i].Get().(*byte); ok {
+		return unsafe.Slice(first, 512<<i)[:0]
+	}
+	return make([]byte, 0, 512<<i)
 }
 
-// giveBack ends the use of what was lent.
-func giveBack(b *[]byte) {
-	if b == nil {
-		return
-	}
-	if i := lendingOf(cap(*b)); i < len(lendings) && cap(*b) == 512<<i {
-		lendings[i].Put(b)
+// giveBack ends the use of what was lent. The pools have the pointer alone, since
+// that needs no memory of its own.
+func giveBack(b []byte) {
+	if i := lendingOf(cap(b)); i < len(lendings) && cap(b) == 512<<i {
+		lendings[i].Put(unsafe.SliceData(b))
 	}
 }
 
@@ -72,10 +71,6 @@ type toldTag struct {
 	seq uint64
 	tag peercrypto.Tag
 }
-
-// fewSignals is for how many signals an outbox keeps room while it has none: a
-// client in the middle of an exchange acknowledges each with the next.
-const fewSignals = 4
 
 // maxTold is how many tags' presence is remembered for a session. Who resumes
 // and may have missed older presence than that is told of all its tags.
@@ -98,7 +93,7 @@ const codeHeld wire.Code = "held"
 // put gives a stamped frame to a session of this node, and what to answer:
 // codeHeld when r will be answered later. The frame must not change any more; if
 // it was lent, lent is given back here or later.
-func (h *hub) put(to *member, frame []byte, lent *[]byte, r receipt) wire.Code {
+func (h *hub) put(to *member, frame []byte, lent bool, r receipt) wire.Code {
 	if !to.resumable {
 		if to.conn.Load().push(frame) != nil {
 			return wire.CodeOffline
@@ -119,6 +114,9 @@ func (h *hub) put(to *member, frame []byte, lent *[]byte, r receipt) wire.Code {
 		return wire.CodeOffline
 	case !h.reserve(len(frame)):
 		return b.passLocked(c, frame)
+	}
+	if b.signals == nil {
+		b.signals = b.room[:0]
 	}
 	b.signals = append(b.signals, signalOut{frame: frame, lent: lent})
 	b.bytes += len(frame)
@@ -251,12 +249,15 @@ func (b *outbox) forgetLocked(n uint64) (freed int) {
 	i := 0
 	for ; i < b.next && b.signals[i].seq <= n; i++ {
 		freed += len(b.signals[i].frame)
-		giveBack(b.signals[i].lent) // the transport has its own copy, if it needs one
+		if b.signals[i].lent {
+			giveBack(b.signals[i].frame) // the transport has its own copy, if it needs one
+		}
 	}
 	b.bytes -= freed
 	b.next -= i
-	if b.signals = slices.Delete(b.signals, 0, i); len(b.signals) == 0 && cap(b.signals) > fewSignals {
+	if b.signals = slices.Delete(b.signals, 0, i); len(b.signals) == 0 {
 		b.signals = nil
+		clear(b.room[:]) // they may have moved out
 	}
 	j := 0
 	for j < len(b.told) && b.told[j].seq <= n {

@@ -102,9 +102,8 @@ func signalName(id uint64) string { return "s" + strconv.FormatUint(id, 10) }
 func (b *boxModel) put() {
 	b.sent++
 	name := signalName(b.sent)
-	lent := lend(len(name))
-	frame := append(*lent, name...)
-	switch code := b.server.hub.put(b.m, frame, lent, receipt{from: b.m, conn: b.m.conn.Load(), id: b.sent}); code {
+	frame := append(lend(len(name)), name...)
+	switch code := b.server.hub.put(b.m, frame, true, receipt{from: b.m, conn: b.m.conn.Load(), id: b.sent}); code {
 	case wire.CodeDelivered:
 		b.want = append(b.want, name)
 	case codeHeld:

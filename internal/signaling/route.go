@@ -106,9 +106,8 @@ func (h *hub) route(from *member, c *conn, sig *wire.SignalRef, now time.Time) r
 // that cannot resume nothing is kept of it.
 func (h *hub) stamp(to, from *member, c *conn, sig *wire.SignalRef) wire.Code {
 	if to.resumable {
-		lent := lend(sig.StampedSize())
-		frame := sig.AppendStamped((*lent)[:0], from.device)
-		return h.hand(to, frame, lent, receipt{from: from, conn: c, id: sig.ID})
+		frame := sig.AppendStamped(lend(sig.StampedSize()), from.device)
+		return h.hand(to, frame, true, receipt{from: from, conn: c, id: sig.ID})
 	}
 	n, err := to.conn.Load().pushStamped(sig, from.device)
 	if err != nil {
@@ -119,7 +118,7 @@ func (h *hub) stamp(to, from *member, c *conn, sig *wire.SignalRef) wire.Code {
 }
 
 // hand gives a stamped frame to a session of this node, see put.
-func (h *hub) hand(to *member, frame []byte, lent *[]byte, r receipt) wire.Code {
+func (h *hub) hand(to *member, frame []byte, lent bool, r receipt) wire.Code {
 	code := h.put(to, frame, lent, r)
 	if code != wire.CodeOffline {
 		h.metrics.relayed.Add(float64(len(frame)))
