@@ -65,7 +65,7 @@ func TestACME(t *testing.T) {
 // dialACME connects until there is a certificate.
 func dialACME(t *testing.T, srv *server, addr string, roots *x509.CertPool) *x509.Certificate {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		c, err := tls.Dial("tcp", addr, &tls.Config{ServerName: acmeHost, RootCAs: roots})
 		if err == nil {
 			defer c.Close()
@@ -141,7 +141,7 @@ func startPebble(t *testing.T, bin, tlsPort, httpPort string) *pebble {
 			t.Log(out.String())
 		}
 	})
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		resp, err := p.client.Get(p.directory)
 		if err == nil {
 			_ = resp.Body.Close()

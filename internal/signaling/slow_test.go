@@ -80,11 +80,11 @@ func TestDeadConnection(t *testing.T) {
 // go through all the same.
 func TestSilentConnectionStays(t *testing.T) {
 	n := start(t, signaling.Config{Limits: signaling.Limits{
-		WriteTimeout: 20 * time.Millisecond, PingInterval: 100 * time.Millisecond, PingTimeout: 10 * time.Second,
+		WriteTimeout: 200 * time.Millisecond, PingInterval: 300 * time.Millisecond, PingTimeout: 10 * time.Second,
 	}})
 	silent, other := connect(t, n, newDevice(t)), connect(t, n, newDevice(t))
 	silent.hold(tag(1))
-	time.Sleep(350 * time.Millisecond) // three pings
+	time.Sleep(time.Second) // three pings
 	other.hold(tag(1))
 	silent.joined(tag(1), other)
 }
@@ -92,11 +92,11 @@ func TestSilentConnectionStays(t *testing.T) {
 // TestAnswersPingsAfterSilence is the same for the client's pings, whose answers the WebSocket library writes.
 func TestAnswersPingsAfterSilence(t *testing.T) {
 	n := start(t, signaling.Config{Limits: signaling.Limits{
-		WriteTimeout: 20 * time.Millisecond, PingInterval: 10 * time.Second, PingTimeout: 20 * time.Second,
+		WriteTimeout: 200 * time.Millisecond, PingInterval: 10 * time.Second, PingTimeout: 20 * time.Second,
 	}})
 	silent, other := connect(t, n, newDevice(t)), connect(t, n, newDevice(t))
 	silent.hold(tag(1))
-	time.Sleep(100 * time.Millisecond) // the deadline of the last write passes
+	time.Sleep(400 * time.Millisecond) // the deadline of the last write passes
 	answered := make(chan error, 1)
 	go func() { answered <- silent.ws.Ping(deadline(t)) }()
 	time.Sleep(100 * time.Millisecond) // the answer is in the socket, which is read below
