@@ -140,7 +140,7 @@ func (s *Server) newMember(c *conn, auth *wire.Auth) *member {
 		offers:    offers{perMinute: l.OffersPerMinute, concurrent: l.ConcurrentOffers},
 	}
 	if m.resumable {
-		m.token, m.expires = peercrypto.NewNonce(), time.UnixMilli(auth.Cert.Expires)
+		m.token, m.expires = peercrypto.NewNonce(), auth.Cert.Expires
 	}
 	m.conn.Store(c)
 	return m
@@ -151,7 +151,7 @@ func (s *Server) newMember(c *conn, auth *wire.Auth) *member {
 func (s *Server) readyFor(m *member, c *conn) *wire.Ready {
 	ready := &wire.Ready{Session: m.session, You: wire.You{Addr: c.addr}}
 	if m.resumable {
-		ready.Resume, ready.ResumeExpires = m.token.String(), m.expires.UnixMilli()
+		ready.Resume, ready.ResumeExpires = m.token.String(), m.expires
 	}
 	servers, expires, err := s.iceServers(m)
 	if err == nil {

@@ -34,7 +34,7 @@ type member struct {
 	cert      []byte // canonical certificate
 	host      string // that the client dialled; this node only
 	token     peercrypto.Nonce
-	expires   time.Time // of token
+	expires   int64 // of token, Unix ms
 
 	started int64 // ms; the newest session of a device wins
 

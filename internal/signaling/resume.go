@@ -109,7 +109,7 @@ func (h *hub) previous(auth *wire.Auth, now time.Time) (old *member, goesOn bool
 
 func (h *hub) goesOnLocked(m *member, auth *wire.Auth, now time.Time) bool {
 	if m.gone || m.kicked.Load() || h.closed || m.deviceKey != auth.A.DeviceKey || m.userKey != auth.A.UserKey ||
-		!m.isToken(auth.Resume) || !now.Before(m.expires) || !bytes.Equal(m.cert, auth.Cert.Canonical()) {
+		!m.isToken(auth.Resume) || now.UnixMilli() >= m.expires || !bytes.Equal(m.cert, auth.Cert.Canonical()) {
 		return false
 	}
 	m.box.mu.Lock()
