@@ -1,6 +1,7 @@
 package ice_test
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -200,10 +202,17 @@ func TestProviderErrors(t *testing.T) {
 
 func bomb(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Encoding", "gzip")
-	z := gzip.NewWriter(w)
-	_, _ = z.Write([]byte(strings.Repeat(" ", 10<<20)))
-	_ = z.Close()
+	_, _ = w.Write(tenMiB())
 }
+
+// tenMiB is made once: under the race detector that takes a while.
+var tenMiB = sync.OnceValue(func() []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(bytes.Repeat([]byte(" "), 10<<20))
+	_ = z.Close()
+	return b.Bytes()
+})
 
 func truncated(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Length", "1000")

@@ -20,12 +20,12 @@ func TestRaceUnderLoad(t *testing.T) {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("the race detector needs cgo, and there is no gcc")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	bin, err := build(ctx, t.TempDir(), []string{"CGO_ENABLED=1"}, "-race")
+	bin, err := build(t.Context(), t.TempDir(), []string{"CGO_ENABLED=1"}, "-race")
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
 	s := startServer(t, bin)
 	for _, cfg := range []load.Config{
 		{Scenario: load.Pairs, Devices: 60},
