@@ -15,6 +15,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/peersignal/peersignal/internal/throwaway"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
@@ -123,6 +124,11 @@ func (s *server) connect() *client {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	// Before the connection, which has a time to authenticate in.
+	d, err := throwaway.NewDevice(time.Hour)
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	s.t.Cleanup(cancel)
 	ws, _, err := websocket.Dial(ctx, wsURL, &websocket.DialOptions{Subprotocols: []string{wire.Subprotocol}, HTTPClient: s.http})
@@ -130,24 +136,20 @@ func (s *server) connect() *client {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = ws.CloseNow() })
-	c := &client{t: s.t, ctx: ctx, ws: ws}
-	id, _, err := peercrypto.NewIdentity(time.Now())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	cert, err := id.Cert(time.Now(), time.Hour)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	c.device = cert.DeviceID
+	c := &client{t: s.t, ctx: ctx, ws: ws, device: d.Cert.DeviceID}
 	auth, err := wire.SignAuth(wire.AuthBody{
 		Server: name, Nonce: c.next().(*wire.Hello).Nonce, CNonce: peercrypto.NewNonce(), Time: time.Now().UnixMilli(),
-	}, id.Device, cert)
+	}, d.Key, d.Cert)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	c.send(auth)
-	c.ready = c.next().(*wire.Ready)
+	m := c.next()
+	ready, ok := m.(*wire.Ready)
+	if !ok {
+		s.t.Fatalf("got %T %+v", m, m)
+	}
+	c.ready = ready
 	return c
 }
 
