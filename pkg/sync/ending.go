@@ -167,6 +167,28 @@ func (g *replica) endOf(s *group.State, p group.Principal) (ending, bool) {
 	}
 }
 
+// appealFor is how long who was removed stays on the group's topics: a more senior member may have removed the remover meanwhile.
+const appealFor = 7 * 24 * time.Hour
+
+// appeals tells whether this user was removed by somebody whose deeds the owner may have ended before: then the removal is void for all
+// who know of that, and this device has to hear of it.
+func (e *Engine) appeals(g *replica, v *view, now int64) bool {
+	if !v.rec.Joined || v.rec.Left {
+		return false
+	}
+	if _, member := v.state.Member(e.userID); member {
+		return false
+	}
+	r := g.removal(v.state, e.userID)
+	return r != nil && r.By != v.state.Owner() && now < r.At.Add(appealFor).UnixMilli()
+}
+
+// appealing is appeals by the group's id.
+func (e *Engine) appealing(id peercrypto.ID) bool {
+	g, err := e.replica(id)
+	return err == nil && e.appeals(g, g.view.Load(), e.now())
+}
+
 // removal tells who ended the membership of a user; nil if nobody else did.
 func (g *replica) removal(s *group.State, user peercrypto.ID) *Removal {
 	ends := g.endings(s, user, false)

@@ -225,8 +225,8 @@ func (e *Engine) Admits(user peercrypto.ID) Admission {
 		if e.shares(v, user) {
 			return AdmitMember
 		}
-		if _, ok := v.state.Member(user); ok && v.untold(now) {
-			return AdmitMember // to be told that this user left
+		if _, ok := v.state.Member(user); ok && (v.untold(now) || e.appeals(g, v, now)) {
+			return AdmitMember // to be told that this user left, or to tell whether the removal stands
 		}
 		open = open || e.welcomes(v, user, now)
 	}
@@ -271,14 +271,14 @@ func (e *Engine) Rendezvous() []Rendezvous {
 	for _, g := range e.replicas() {
 		v := g.view.Load()
 		shares := e.shares(v, e.userID)
-		if !shares && !v.untold(now) || v.deletionTold(now) {
+		if !shares && !v.untold(now) && !e.appeals(g, v, now) || v.deletionTold(now) {
 			continue
 		}
 		for _, k := range v.state.RendezvousKeys() {
 			out = append(out, Rendezvous{Key: k.Key, Announce: k.Announce, Group: v.rec.ID})
 		}
 		if !shares || v.state.Deleted() {
-			continue // here only to tell that this user left, or that the group is no more
+			continue // here only to tell that this user left, to hear whether a removal stands, or to tell that the group is no more
 		}
 		for _, inv := range v.state.Invites(now) {
 			out = append(out, inviteTopic(v.rec.ID, InviteInfo{IPK: inv.IPK}))

@@ -63,7 +63,7 @@ func (l *logCollector) limit(group peercrypto.ID, flags uint64) int64 {
 	switch {
 	case flags&flagOffer != 0 && l.s.e.Admits(l.s.peer.UserID) == AdmitMember:
 		return limits.OfferBytes
-	case flags&flagOffer == 0 && (l.s.e.pendingJoins()[group] != nil || l.s.peer.UserID == l.s.e.userID || l.s.isAsking(group)):
+	case flags&flagOffer == 0 && (l.s.e.pendingJoins()[group] != nil || l.s.peer.UserID == l.s.e.userID || l.s.isAsking(group) || l.s.e.appealing(group)):
 		return limits.JoinBytes
 	}
 	return 0

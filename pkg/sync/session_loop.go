@@ -289,7 +289,8 @@ func (s *Session) unshared(ctx context.Context, id peercrypto.ID) {
 	unknown := errors.Is(err, ErrNotFound) || err == nil && !g.view.Load().rec.Left
 	j := s.e.pendingJoins()[id]
 	back := j != nil && j.back != nil // who says that this is a member knows the way back
-	if unknown && (s.peer.UserID == s.e.userID || back) && !s.loop.fetching[id] {
+	appeal := err == nil && s.e.appeals(g, g.view.Load(), s.e.now()) // or that the removal is void
+	if unknown && (s.peer.UserID == s.e.userID || back || appeal) && !s.loop.fetching[id] {
 		s.loop.fetching[id] = true
 		s.tell(rawFrame{group: id}.encode(frameJoin))
 	}
