@@ -29,7 +29,7 @@ func (a *app) groupCmd() *cobra.Command {
 		a.joinCmd(), a.leaveCmd(), a.removeCmd(), a.roleCmd(),
 		a.simpleGroupCmd("accept", "Agree to be in a group that somebody added you to"),
 		a.simpleGroupCmd("decline", "Forget a group that somebody added you to"),
-		a.simpleGroupCmd("purge", "Delete the data of a group that you left"),
+		a.purgeCmd(),
 		a.groupRenameCmd(), a.groupDeleteCmd(),
 		a.blockCmd(), a.checkpointCmd(), a.adoptCmd(),
 	)
@@ -253,6 +253,31 @@ func (a *app) simpleGroupCmd(name, short string) *cobra.Command {
 			return a.deed(cmd, groupPath(args[0], name), struct{}{}, "done")
 		},
 	}
+}
+
+func (a *app) purgeCmd() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "purge GROUP", Short: "Delete the data of a group that you left", Args: args(cobra.ExactArgs(1)),
+		Long: `Deletes everything of a group that you left, were removed from, or that was ended.
+While no other member's device knows that you left, it asks: after a purge nobody
+can be told, and the others go on counting you as a member.`,
+		Example: "  peerd group purge garden",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var g api.Group
+			if err := a.client().Do(cmd.Context(), "GET", groupPath(args[0]), nil, &g); err != nil {
+				return err
+			}
+			if g.Untold {
+				if err := a.confirm(fmt.Sprintf("No other member's device knows yet that you left %s, and none will be told. Delete it nevertheless?", args[0]), yes); err != nil {
+					return err
+				}
+			}
+			return a.deed(cmd, groupPath(args[0], "purge"), struct{}{}, "done")
+		},
+	}
+	yesFlag(cmd, &yes)
+	return cmd
 }
 
 func (a *app) leaveCmd() *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -62,7 +63,7 @@ func (a *app) inboxCmd() *cobra.Command {
 			}
 			return a.print(list, func() {
 				for _, n := range list {
-					a.printf("%s  %s  %s\n", time.UnixMilli(n.Time).Format(time.DateTime), n.User, n.Text)
+					a.printf("%s  %s  %s\n", time.UnixMilli(n.Time).Format(time.DateTime), cmp.Or(n.Name, n.User), n.Text)
 				}
 			})
 		},

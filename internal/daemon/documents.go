@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/peersignal/peersignal/internal/daemon/api"
@@ -145,7 +146,10 @@ func (s *Server) importDocs(w http.ResponseWriter, r *http.Request, g groupsync.
 }
 
 func (s *Server) get(w http.ResponseWriter, r *http.Request, g groupsync.GroupInfo) error {
-	id := peercrypto.ID(r.PathValue("id"))
+	id, err := s.findDocument(r, g)
+	if err != nil {
+		return err
+	}
 	switch tie := r.URL.Query().Get("tie"); tie {
 	case "":
 		d, err := s.cfg.Peer.Get(r.Context(), g.ID, id)
@@ -167,7 +171,35 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, g groupsync.GroupIn
 }
 
 func (s *Server) deleteDoc(w http.ResponseWriter, r *http.Request, g groupsync.GroupInfo) error {
-	return s.done(w, s.cfg.Peer.Delete(r.Context(), g.ID, peercrypto.ID(r.PathValue("id"))))
+	id, err := s.findDocument(r, g)
+	if err != nil {
+		return err
+	}
+	return s.done(w, s.cfg.Peer.Delete(r.Context(), g.ID, id))
+}
+
+// findDocument resolves {id}: an id, or the begin of one.
+func (s *Server) findDocument(r *http.Request, g groupsync.GroupInfo) (peercrypto.ID, error) {
+	text := r.PathValue("id")
+	if id, err := peercrypto.ParseID(text); err == nil || len(text) < minPrefix {
+		return id, err
+	}
+	var found []peercrypto.ID
+	err := s.cfg.Peer.List(r.Context(), groupsync.DocumentQuery{Group: g.ID, After: peercrypto.ID(text), Limit: 2}, func(d groupsync.Document) error {
+		if strings.HasPrefix(string(d.Subject), text) {
+			found = append(found, d.Subject)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case len(found) == 0:
+		return "", &api.Error{Code: api.CodeNotFound, Message: fmt.Sprintf("no document of the group begins with %q", text), Hint: "`peerd ls` lists them."}
+	case len(found) > 1:
+		return "", &api.Error{Code: api.CodeAmbiguous, Message: fmt.Sprintf("several documents begin with %q", text), Hint: "Use the id."}
+	}
+	return found[0], nil
 }
 
 // watch streams documents as they change. after is a version; without it only

@@ -1,13 +1,32 @@
 package daemon
 
 import (
+	"context"
 	"net/http"
-	"slices"
 
 	"github.com/peersignal/peersignal/internal/daemon/api"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 )
+
+// people are the members of all groups here.
+func (s *Server) people(ctx context.Context) ([]groupsync.MemberInfo, error) {
+	groups, err := s.cfg.Peer.Groups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var people []groupsync.MemberInfo
+	seen := map[peercrypto.ID]bool{}
+	for _, g := range groups {
+		for _, m := range g.Members {
+			if !seen[m.UserID] {
+				seen[m.UserID] = true
+				people = append(people, m)
+			}
+		}
+	}
+	return people, nil
+}
 
 // ofUser resolves {user}: "me", an id, or the begin of an id or the name of a member of any group here.
 func (s *Server) ofUser(h func(http.ResponseWriter, *http.Request, peercrypto.ID) error) handler {
@@ -16,17 +35,9 @@ func (s *Server) ofUser(h func(http.ResponseWriter, *http.Request, peercrypto.ID
 		if text == "me" {
 			return h(w, r, s.cfg.Peer.User())
 		}
-		groups, err := s.cfg.Peer.Groups(r.Context())
+		people, err := s.people(r.Context())
 		if err != nil {
 			return err
-		}
-		var people []groupsync.MemberInfo
-		for _, g := range groups {
-			for _, m := range g.Members {
-				if !slices.ContainsFunc(people, func(p groupsync.MemberInfo) bool { return p.UserID == m.UserID }) {
-					people = append(people, m)
-				}
-			}
 		}
 		user, err := anyUser(people, text)
 		if err != nil {

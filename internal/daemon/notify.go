@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/peersignal/peersignal/internal/daemon/api"
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer/link"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 )
@@ -40,10 +41,18 @@ func (s *Server) notifications(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	people, err := s.people(r.Context())
+	if err != nil {
+		return err
+	}
+	names := map[peercrypto.ID]string{}
+	for _, p := range people {
+		names[p.UserID] = p.Name
+	}
 	out := make([]api.Notification, len(list))
 	for i, n := range list {
 		out[i] = api.Notification{
-			ID: string(n.ID), Device: string(n.Device), User: string(n.User), Time: n.Time.UnixMilli(), Text: string(n.Body),
+			ID: string(n.ID), Device: string(n.Device), User: string(n.User), Name: names[n.User], Time: n.Time.UnixMilli(), Text: string(n.Body),
 		}
 	}
 	return answer(w, out)

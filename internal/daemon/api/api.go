@@ -268,7 +268,8 @@ type Notification struct {
 	ID     string `json:"id"`
 	Device string `json:"device"`
 	User   string `json:"user"`
-	Time   int64  `json:"time"` // unix ms, by the sender's clock
+	Name   string `json:"name,omitempty"` // of User, if a group here knows it
+	Time   int64  `json:"time"`           // unix ms, by the sender's clock
 	Text   string `json:"text"`
 }
 
