@@ -34,6 +34,9 @@
 //	0x0c USERS    n, n × signed user document
 //	0x0d KNOCK    n, n × 16 bytes: the sender knows these invitations
 //	0x0e OPEN     n, n × 16 bytes: so does the receiver, and its group lives here
+//	0x81 NEED     canonical JSON: between devices of one user, asks for the key of the history that the receiver showed
+//	0x82 GIVE     canonical JSON: that key, sealed
+//	0x83 CHAIN    canonical JSON {v, events, proposals}: the user's history of keys, and what the devices are to sign
 //
 // Bulk lane:
 //
@@ -86,10 +89,15 @@
 // active member: a second device of the same user, or a join that was interrupted. LOG with flag 4 offers a group to a
 // user who was added without a claim; it waits for the user's consent, and ACCEPT tells it.
 //
+// Own devices. A session with another device of the same user is about 0x81 to 0x83 alone while one of both has not the key that stands; the
+// device has to be on the user's list of devices, by its key. docs/formats.md, section 2, has what is in these frames, docs/keys.md why. Other
+// users' are ignored.
+//
 // Farewells. When a group is not shared any more, or the other side lists one that is not, because a membership ended,
 // ENTRIES tell why. Who left sends the leave and the own operations on which it builds; to a user who was removed, the
 // first revocation of each grant and its past go, so nothing newer than the membership. If nothing else is shared, the
 // session ends after the ACK, at the latest after 10 s; the other side waits 2 s for that. Who left then sends JOIN
 // without a claim: REFUSED confirms the leave, LOG shows a grant by which the sender still counts this user as a member
-// (docs/formats.md, section 10, decision 2). It is left, too, and told in the same way.
+// (docs/formats.md, section 10, decision 2). It is left, too, and told in the same way. Who was removed, and not by the owner, stays on the
+// topics for 7 days: a member who lists the group and has this user as a member knows that the removal is void, and answers JOIN with LOG.
 package sync

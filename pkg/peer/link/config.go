@@ -138,6 +138,7 @@ const (
 	MaxMessage        = 2 << 20  // bytes of one message on a stream
 	MaxFragment       = 60 << 10 // bytes of one SCTP message, header included
 	MaxAuthFrame      = 48 << 10 // bytes of one authentication frame: a history of keys has up to 40 KiB
+	maxUserDoc        = 8 << 10  // bytes of the own user document
 	MaxStreams        = 16       // streams that one side may have open on a connection
 	MaxUnreadStream   = 4 << 20  // received bytes that wait for ReadMessage, one stream
 	MaxUnreadConn     = 16 << 20 // the same, all streams of a connection

@@ -94,8 +94,8 @@ func New(cfg Config) (*Link, error) {
 	if doc.ID != cert.UserID || doc.PublicKey != cert.UserKey {
 		return nil, errors.New("link configuration: UserDoc is not the identity's own user document")
 	}
-	if len(doc.Canonical) > MaxAuthFrame/2 {
-		return nil, fmt.Errorf("link configuration: UserDoc has %d bytes, limit is %d", len(doc.Canonical), MaxAuthFrame/2)
+	if len(doc.Canonical) > maxUserDoc {
+		return nil, fmt.Errorf("link configuration: UserDoc has %d bytes, limit is %d", len(doc.Canonical), maxUserDoc)
 	}
 	cfg.UserDoc = doc.Canonical
 	return &Link{
