@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/peersignal/peersignal/internal/throwaway"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/wire"
 )
@@ -52,15 +53,8 @@ func newSomeone(t *testing.T) someone {
 
 func newDeviceOf(t *testing.T, user peercrypto.SigningKey) someone {
 	t.Helper()
-	s := someone{user: user, key: must[peercrypto.SigningKey](t)(peercrypto.GenerateSigningKey())}
-	now := time.Now()
-	body := peercrypto.DeviceBody{Created: now.UnixMilli(), Key: s.key.Public()}
-	s.cert = must[peercrypto.DeviceCert](t)(peercrypto.SignDeviceCert(s.user, peercrypto.DeviceCert{
-		V: 1, DeviceID: body.ID(), DeviceKey: s.key.Public(), UserID: peercrypto.NewID(now), UserKey: s.user.Public(),
-		BoxKey: must[peercrypto.BoxSecretKey](t)(peercrypto.GenerateBoxKey()).Public(),
-		Issued: now.Add(-time.Minute).UnixMilli(), Expires: now.Add(time.Hour).UnixMilli(),
-	}))
-	return s
+	d := must[throwaway.Device](t)(throwaway.NewDeviceOf(user, time.Hour))
+	return someone{user: user, key: d.Key, cert: d.Cert}
 }
 
 // auth is the message with which s answers hello.
