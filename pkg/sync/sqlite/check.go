@@ -111,6 +111,12 @@ func (r *reader) sums(g *groupRow) (sums [3]groupsync.Summary, err error) {
 	return sums, err
 }
 
+// twins counts entries of two tables of hashes that have the same hash.
+func twins(x, y string) string {
+	return "SELECT count(*) FROM " + x + " x CROSS JOIN " + y + ` y ON y.key = x.key AND y.eid <> x.eid
+		CROSS JOIN entries a ON a.eid = x.eid CROSS JOIN entries b ON b.eid = y.eid AND b.hash = a.hash`
+}
+
 // checkRows looks for rows that contradict others.
 func (r *reader) checkRows() error {
 	for _, name := range []string{"position", "version"} {
@@ -125,9 +131,8 @@ func (r *reader) checkRows() error {
 			WHERE (SELECT count(*) FROM hashes h WHERE h.key = substr(e.hash, 1, 8) AND h.eid = e.eid)
 			+ (SELECT count(*) FROM hashes_recent h WHERE h.key = substr(e.hash, 1, 8) AND h.eid = e.eid) <> 1`},
 		{"hashes without entry", `SELECT (SELECT count(*) FROM hashes) + (SELECT count(*) FROM hashes_recent) - (SELECT count(*) FROM entries)`},
-		{"hashes of more than one entry", `WITH h AS (SELECT key, eid FROM hashes UNION ALL SELECT key, eid FROM hashes_recent)
-			SELECT count(*) FROM hashes x CROSS JOIN entries a ON a.eid = x.eid CROSS JOIN h ON h.key = x.key AND h.eid <> x.eid CROSS JOIN entries b ON b.eid = h.eid
-			WHERE a.hash = b.hash`},
+		{"entries that are stored twice", "SELECT (" + twins("hashes", "hashes") + ") + (" + twins("hashes_recent", "hashes") + ") + (" +
+			twins("hashes_recent", "hashes_recent") + ")"},
 		{"wrong counts of entries that are not shared", `SELECT count(*) FROM groups g
 			LEFT JOIN (SELECT gid, count(*) AS n FROM entries WHERE kind = 2 AND shared = 0 GROUP BY gid) x USING (gid) WHERE coalesce(x.n, 0) <> g.unshared`},
 		{"documents without group", "SELECT count(*) FROM documents LEFT JOIN groups g USING (gid) WHERE g.gid IS NULL"},

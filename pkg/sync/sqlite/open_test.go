@@ -262,6 +262,12 @@ func TestMissingDirectoryAndBadOptions(t *testing.T) {
 	}
 }
 
+// twice stores an entry once more and all that follows from it.
+const twice = `INSERT INTO entries (hash, gid, kind, modified, subject, cid, seq, prev, valid, shared, position, origin, life, raw)
+		SELECT hash, gid, kind, modified, subject, cid, seq, prev, 0, 0, 0, origin, life, raw FROM entries WHERE eid = 3;
+	INSERT INTO hashes SELECT substr(hash, 1, 8), (SELECT max(eid) FROM entries) FROM entries WHERE eid = 3;
+	UPDATE groups SET unshared = 1`
+
 // Check finds what is wrong, whichever table it is in.
 func TestCheckFindsDamage(t *testing.T) {
 	for name, statement := range map[string]string{
@@ -269,6 +275,11 @@ func TestCheckFindsDamage(t *testing.T) {
 		"a flag differs":           "UPDATE entries SET valid = 0, shared = 0, position = 0 WHERE eid = 3",
 		"flags contradict":         "UPDATE entries SET shared = 0 WHERE eid = 3",
 		"a hash differs":           "UPDATE entries SET hash = zeroblob(32) WHERE eid = 3",
+		"a hash is missing":        "DELETE FROM hashes_recent WHERE eid = 3",
+		"a hash of no entry":       "INSERT INTO hashes VALUES (zeroblob(8), 99)",
+		"a hash in both tables":    "INSERT INTO hashes SELECT key, eid FROM hashes_recent WHERE eid = 3",
+		"an entry is stored twice": twice,
+		"a wrong count":            "UPDATE groups SET unshared = 1",
 		"a chain is missing":       "DELETE FROM chains",
 		"a group is missing":       "DELETE FROM groups",
 		"a document is missing":    "DELETE FROM documents WHERE did = 3",
