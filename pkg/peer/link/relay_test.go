@@ -219,12 +219,13 @@ func (r *relay) route(s *relaySession, m *wire.Signal) wire.Code {
 
 // inject sends an envelope to a device as if the server had it from somebody.
 func (r *relay) inject(to peercrypto.ID, m *wire.Signal) {
-	r.mu.Lock()
-	s := r.sessions[to]
-	r.mu.Unlock()
-	if s == nil {
-		r.t.Fatalf("device %s is not connected", to.Short())
-	}
+	var s *relaySession
+	eventually(r.t, "device "+to.Short()+" is connected", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		s = r.sessions[to]
+		return s != nil
+	})
 	s.send(m)
 }
 
