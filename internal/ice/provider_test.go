@@ -23,7 +23,7 @@ import (
 func newTwilio(t *testing.T, base string, client *http.Client) *ice.Twilio {
 	t.Helper()
 	s, err := ice.NewTwilio(ice.TwilioConfig{
-		AccountSID: accountSID, AuthToken: ice.NewSecret(theSecret), BaseURL: base, Client: client, Timeout: 2 * time.Second,
+		AccountSID: accountSID, AuthToken: ice.NewSecret(theSecret), BaseURL: base, Client: client, Timeout: time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ func newTwilio(t *testing.T, base string, client *http.Client) *ice.Twilio {
 func newCloudflare(t *testing.T, base string, client *http.Client) *ice.Cloudflare {
 	t.Helper()
 	s, err := ice.NewCloudflare(ice.CloudflareConfig{
-		KeyID: "key", APIToken: ice.NewSecret(theSecret), BaseURL: base, Client: client, Timeout: 2 * time.Second,
+		KeyID: "key", APIToken: ice.NewSecret(theSecret), BaseURL: base, Client: client, Timeout: time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func newCloudflare(t *testing.T, base string, client *http.Client) *ice.Cloudfla
 func newEndpoint(t *testing.T, base string, client *http.Client) *ice.Endpoint {
 	t.Helper()
 	s, err := ice.NewEndpoint(ice.EndpointConfig{
-		URL: base + "/turn?site=1", Key: ice.NewSecret(theSecret), Username: "node", Client: client, Timeout: 2 * time.Second,
+		URL: base + "/turn?site=1", Key: ice.NewSecret(theSecret), Username: "node", Client: client, Timeout: time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -140,6 +140,7 @@ func TestProviderErrors(t *testing.T) {
 		t.Errorf("a redirect was followed to %s", r.URL)
 	}))
 	defer elsewhere.Close()
+	tenMiB() // before a request waits for it
 	many := strings.Repeat(`{"urls":"turn:a","username":"u","credential":"c"},`, 16)
 	for name, c := range map[string]struct {
 		handler  http.HandlerFunc
