@@ -277,14 +277,44 @@ can sign, too: use the 24 words (peerd recover) or a majority of your devices
 	return cmd
 }
 
-// rotateOnline lets the daemon set a new key.
+// restartWithin is how long a daemon may take to begin anew.
+const restartWithin = 15 * time.Second
+
+// rotateOnline lets the daemon set a new key and waits until it works with it.
 func (a *app) rotateOnline(ctx context.Context, in api.Rotate) error {
+	var before, now api.ID
+	if err := a.client().Do(ctx, "GET", "/id", nil, &before); err != nil {
+		return err
+	}
 	if err := a.client().Do(ctx, "POST", "/rotate", in, nil); err != nil {
 		return err
 	}
-	return a.print(struct{}{}, func() {
-		a.printf("replaced\n")
-		a.note("The daemon begins anew with the new key. Your other devices get it when they meet one that has it: peerd device ls.\n")
+	for end := time.Now().Add(restartWithin); now.UserKey == "" || now.UserKey == before.UserKey; {
+		if time.Now().After(end) {
+			return errors.New("the new key is stored, and the daemon did not begin anew with it: see its log")
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := a.client().Do(ctx, "GET", "/id", nil, &now); err != nil {
+			now = api.ID{} // between
+		}
+	}
+	var groups []api.Group
+	if err := a.client().Do(ctx, "GET", "/groups", nil, &groups); err != nil {
+		return err
+	}
+	out := changedKey{User: now.User, Device: now.Device, Key: now.UserKey}
+	for _, g := range groups {
+		if g.Joined {
+			out.Groups++
+		}
+	}
+	return a.print(out, func() {
+		a.printf("user    %s\ndevice  %s\nkey     %s\n%d groups know the new key.\n", out.User, out.Device, out.Key, out.Groups)
+		a.note("The daemon works with the new key. Your other devices get it when they meet one that has it: peerd device ls.\n")
 	})
 }
 

@@ -1,6 +1,9 @@
 package sync_test
 
 import (
+	"context"
+	"encoding/binary"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -239,4 +242,73 @@ func TestDeviceTexts(t *testing.T) {
 	if len(list) != 2 || !list[0].Listed || !list[1].Listed || list[0].Self == list[1].Self {
 		t.Errorf("%+v", list)
 	}
+}
+
+// FuzzDeviceTexts: what is not a request or a welcome is refused, and what is one survives its text.
+func FuzzDeviceTexts(f *testing.F) {
+	id, _, err := peercrypto.NewIdentity((&clock{}).Now())
+	if err != nil {
+		f.Fatal(err)
+	}
+	r, err := groupsync.NewDeviceRequest(id, groupsync.Card{Genesis: id.Genesis}, time.Now())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(r.Text())
+	f.Add("peers:welcome#e30")
+	f.Fuzz(func(t *testing.T, text string) {
+		if r, err := groupsync.ParseDeviceRequest(text); err == nil {
+			if again, err := groupsync.ParseDeviceRequest(r.Text()); err != nil || again.Code() != r.Code() {
+				t.Errorf("%v", err)
+			}
+		} else if !errors.Is(err, groupsync.ErrDeviceText) {
+			t.Errorf("%v", err)
+		}
+		if w, err := groupsync.ParseWelcome(text); err == nil {
+			if _, err := w.Accept(id); err == nil {
+				t.Error("it opened")
+			}
+		} else if !errors.Is(err, groupsync.ErrDeviceText) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestOwnFramesOfStrangers: frames about keys from another user, and broken ones from an own device, have no effect.
+func TestOwnFramesOfStrangers(t *testing.T) {
+	own, other, g := devices(t, 2)
+	a, b := own[0], own[1]
+	var frames [][]byte
+	for _, typ := range []byte{0x81, 0x82, 0x83} {
+		for _, body := range []string{"", "{}", `{"v":1}`, `{"v":1,"events":[{}]}`, `{"proposals":[[]],"v":1}`, strings.Repeat("x", 1000)} {
+			raw := binary.AppendUvarint([]byte{typ}, uint64(len(body)))
+			frames = append(frames, append(raw, body...))
+		}
+	}
+	key := a.key()
+	for _, from := range []*node{other, b} {
+		pa, pb := newPipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 2)
+		go func() { done <- a.NewSession(from.peer(), pa).Run(ctx) }()
+		go func() { // reads whatever comes
+			for {
+				if _, _, err := pb.Recv(ctx); err != nil {
+					done <- nil
+					return
+				}
+			}
+		}()
+		must(t, pb.Send(ctx, groupsync.Control, append([]byte{0x01, 1, 0}, make([]byte, 16)...)))
+		for _, f := range frames {
+			must(t, pb.Send(ctx, groupsync.Control, f))
+		}
+		cancel()
+		<-done
+		<-done
+	}
+	if p, ok := a.proposal(); ok || a.IdentityReplaced() || a.key() != key {
+		t.Errorf("%+v", p)
+	}
+	syncPair(t, a, b, g).end()
 }

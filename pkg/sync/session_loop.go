@@ -288,7 +288,7 @@ func (s *Session) unshared(ctx context.Context, id peercrypto.ID) {
 	// This user's other device is in a group that this one does not know yet, or from which somebody removed this user: there may be a new grant.
 	unknown := errors.Is(err, ErrNotFound) || err == nil && !g.view.Load().rec.Left
 	j := s.e.pendingJoins()[id]
-	back := j != nil && j.back != nil // who says that this is a member knows the way back
+	back := j != nil && j.back != nil                                // who says that this is a member knows the way back
 	appeal := err == nil && s.e.appeals(g, g.view.Load(), s.e.now()) // or that the removal is void
 	if unknown && (s.peer.UserID == s.e.userID || back || appeal) && !s.loop.fetching[id] {
 		s.loop.fetching[id] = true
