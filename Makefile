@@ -25,9 +25,9 @@ demo: ## a server and two daemons meet and sync a group; KEEP=1 leaves them runn
 
 .PHONY: test
 test: vet build ## everything that CI runs: vet, tests with the race detector, end-to-end tests, short fuzzing
-	$(GO) test -race -timeout 8m $(RACE_PACKAGES)
-	$(GO) test -timeout 8m ./cmd/...
-	$(GO) test -count=1 -timeout 8m ./test/... # they run programs, which the cache does not see
+	$(GO) test -race -timeout 20m $(RACE_PACKAGES)
+	$(GO) test -timeout 20m ./cmd/...
+	$(GO) test -count=1 -timeout 20m ./test/... # they run programs, which the cache does not see
 	$(GO) run ./test/nat -bin bin -short
 	@FUZZTIME=$(FUZZTIME) $(GO) run ./test/fuzz
 

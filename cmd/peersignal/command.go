@@ -47,8 +47,24 @@ func newCommand() *cobra.Command {
 			_, _ = fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 		},
 	}
+	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(serve, newConfigCommand(), newAdminCommand(), newAuditCommand(), newLoadCommand(), newDoctorCommand(), newPushKeyCommand(), newHealthCommand(), version)
 	return root
+}
+
+// newHelpCommand is cobra's help, which exits with 0 for what is no command.
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about a command", Example: "  peersignal help admin block",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return noArguments(about, args[len(args)-max(len(rest), 1):])
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
 }
 
 func versionLine() string {

@@ -99,7 +99,8 @@ func TestWrongSettings(t *testing.T) {
 
 func TestUsageErrors(t *testing.T) {
 	for _, args := range [][]string{
-		{"--listn", "x"}, {"bogus"}, {"serve", "x"}, {"health", "a", "b"}, {"doctor", "a", "b"}, {"--drain-window=5"}, {"--turn-allow-peer", "1.2.3"}, {"--name", "a b", "--turn=false"},
+		{"--listn", "x"}, {"bogus"}, {"serve", "x"}, {"--drain-window=5"}, {"--turn-allow-peer", "1.2.3"},
+		{"--name", "a b", "--turn=false"},
 		{"--ice-server", "http://x", "--turn=false"}, {"--trusted-proxy", "x", "--turn=false"},
 	} {
 		cmd := newCommand()
@@ -109,6 +110,22 @@ func TestUsageErrors(t *testing.T) {
 		err := cmd.ExecuteContext(t.Context())
 		if _, ok := errors.AsType[usageError](err); !ok {
 			t.Errorf("%v: got %v, want a usage error", args, err)
+		}
+	}
+}
+
+// A mistake in a command line has exit code 2, and leads to the help of that command.
+func TestCommandMistakes(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"health a b", "takes one URL (see peersignal health --help)"}, {"doctor a b", "see peersignal doctor --help"},
+		{"load a b", "see peersignal load --help"}, {"version x", "takes no arguments"}, {"help bogus", "see peersignal --help"},
+		{"help admin statsu", `did you mean "status"?`}, {"admin statsu", `did you mean "status"?`},
+		{"admin status --jsn", `did you mean "--json"? (see peersignal admin status --help)`}, {"audit show", "which files"},
+		{"load --devices ten", `--devices "ten": it is not a number`}, {"load --duration 5", "it is not a time with a unit"},
+	} {
+		_, err := run(t, strings.Fields(tt.args)...)
+		if err == nil || exitCode(err) != exitUsage || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.args, err, tt.want)
 		}
 	}
 }
