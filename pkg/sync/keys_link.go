@@ -37,17 +37,7 @@ type requestText struct {
 	Sig     peercrypto.Signature    `json:"sig"`     // by the device key, purpose "key-request", over all but sig
 }
 
-func (t requestText) unsigned() []byte {
-	raw, err := peercrypto.MarshalCanonical(t)
-	if err != nil {
-		return nil
-	}
-	raw, err = peercrypto.RemoveMember(raw, "sig")
-	if err != nil {
-		return nil
-	}
-	return raw
-}
+func (t requestText) unsigned() []byte { return withoutSig(t) }
 
 // NewDeviceRequest asks to become a device of the user of a card: with the device keys of id, whose user key does not matter.
 func NewDeviceRequest(id peercrypto.Identity, card Card, now time.Time) (DeviceRequest, error) {
@@ -89,26 +79,16 @@ func deviceText(prefix string, v any) string {
 	if err != nil {
 		return ""
 	}
-	sum := peercrypto.Sum(raw)
-	return prefix + peercrypto.EncodeB64u(append(raw, sum[:4]...))
+	return toText(prefix, raw)
 }
 
 func parseDeviceText(prefix, text string, v any) error {
-	fail := func(why string) error { return fmt.Errorf("%w: %s", ErrDeviceText, why) }
-	body, ok := strings.CutPrefix(strings.TrimSpace(text), prefix)
-	if !ok || len(body) > maxDeviceText {
-		return fail("it does not begin with " + prefix + ", or is too long")
-	}
-	raw, err := peercrypto.DecodeB64u(body)
-	if err != nil || len(raw) < 5 {
-		return fail("it was cut or mistyped")
-	}
-	raw, check := raw[:len(raw)-4], raw[len(raw)-4:]
-	if sum := peercrypto.Sum(raw); string(sum[:4]) != string(check) {
-		return fail("it was cut or mistyped")
+	raw, err := fromText(prefix, text, maxDeviceText)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDeviceText, err)
 	}
 	if err := peercrypto.UnmarshalStrict(raw, v); err != nil {
-		return fail("it has an unknown form: a newer release may read it")
+		return fmt.Errorf("%w: it has an unknown form: a newer release may read it", ErrDeviceText)
 	}
 	return nil
 }

@@ -56,24 +56,38 @@ func (c Card) Text() string {
 	if err != nil {
 		return ""
 	}
+	return toText(cardPrefix, raw)
+}
+
+// toText makes a text for people to copy: with the beginning of a hash behind, so that a damaged one is recognized.
+func toText(prefix string, raw []byte) string {
 	sum := peercrypto.Sum(raw)
-	return cardPrefix + peercrypto.EncodeB64u(append(raw, sum[:4]...))
+	return prefix + peercrypto.EncodeB64u(append(raw, sum[:4]...))
+}
+
+// fromText reads what toText made, of at most limit bytes of text.
+func fromText(prefix, text string, limit int) ([]byte, error) {
+	body, ok := strings.CutPrefix(strings.TrimSpace(text), prefix)
+	if !ok || len(body) > limit {
+		return nil, fmt.Errorf("it does not begin with %s, or is too long", prefix)
+	}
+	raw, err := peercrypto.DecodeB64u(body)
+	if err != nil || len(raw) < 5 {
+		return nil, errors.New("it was cut or mistyped")
+	}
+	raw, check := raw[:len(raw)-4], raw[len(raw)-4:]
+	if sum := peercrypto.Sum(raw); string(sum[:4]) != string(check) {
+		return nil, errors.New("it was cut or mistyped")
+	}
+	return raw, nil
 }
 
 // ParseCard reads the text of a card and checks its key events.
 func ParseCard(text string) (Card, error) {
 	fail := func(why string) (Card, error) { return Card{}, fmt.Errorf("reading a card: %w: %s", ErrCard, why) }
-	body, ok := strings.CutPrefix(strings.TrimSpace(text), cardPrefix)
-	if !ok || len(body) > maxCard {
-		return fail("it does not begin with " + cardPrefix + ", or is too long")
-	}
-	raw, err := peercrypto.DecodeB64u(body)
-	if err != nil || len(raw) < 5 {
-		return fail("it was cut or mistyped")
-	}
-	raw, check := raw[:len(raw)-4], raw[len(raw)-4:]
-	if sum := peercrypto.Sum(raw); string(sum[:4]) != string(check) {
-		return fail("it was cut or mistyped")
+	raw, err := fromText(cardPrefix, text, maxCard)
+	if err != nil {
+		return fail(err.Error())
 	}
 	var c cardText
 	if err := peercrypto.UnmarshalStrict(raw, &c); err != nil || c.V != 1 {

@@ -53,8 +53,11 @@ type keySecret struct {
 	Topics []oldTopic   `json:"topics,omitzero"` // of the earlier keys
 }
 
-func (n keyNeed) unsigned() []byte {
-	raw, err := peercrypto.MarshalCanonical(n)
+func (n keyNeed) unsigned() []byte { return withoutSig(n) }
+
+// withoutSig is what is signed of an object: canonical, without its member "sig"; nil for what can't be written, which nobody signs.
+func withoutSig(v any) []byte {
+	raw, err := peercrypto.MarshalCanonical(v)
 	if err != nil {
 		return nil
 	}
