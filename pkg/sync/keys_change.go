@@ -10,7 +10,11 @@ import (
 	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
-// inForce returns the own history if this device's key is the one that it leads to.
+// maxByKey is how long the own history may grow by the key alone, of the entry.MaxKeyEvents that it can have: the rest is for the words
+// and for a majority of devices.
+const maxByKey = 48
+
+// inForce returns the own history if this device's key is the one that it leads to, and may make it longer.
 func (e *Engine) inForce(ctx context.Context) (UserKeys, error) {
 	k, err := e.observe(ctx, e.userID, nil, nil)
 	if err != nil {
@@ -21,6 +25,9 @@ func (e *Engine) inForce(ctx context.Context) (UserKeys, error) {
 	}
 	if !k.Pin.Usable() || k.Pin.Key != e.cfg.Identity.User.Public() {
 		return k, fmt.Errorf("this device's key is not the one in force: %w", ErrKeyPending)
+	}
+	if n := len(k.History.Path); n >= maxByKey {
+		return k, fmt.Errorf("the history of your keys has %d events, and what room is left is for the 24 words and a majority of your devices: %w", n, ErrLimit)
 	}
 	return k, nil
 }

@@ -312,3 +312,25 @@ func TestOwnFramesOfStrangers(t *testing.T) {
 	}
 	syncPair(t, a, b, g).end()
 }
+
+// TestHistoryKeepsRoom: when the key alone has filled its part of the history, the words still have theirs.
+func TestHistoryKeepsRoom(t *testing.T) {
+	a, words := recovering(t)
+	rotations := 0
+	for {
+		err := a.RotateKey(t.Context(), keys.Rotated, nil)
+		if err != nil {
+			wantErr(t, err, groupsync.ErrLimit)
+			break
+		}
+		rotations++
+		a.again()
+	}
+	if rotations != 48 {
+		t.Errorf("%d rotations", rotations)
+	}
+	ident := recoverWith(t, words, a.card(), a.clock.Now().UnixMilli())
+	if b := openNode(t, ident, storetest.NewMemory(), "again"); b.UserID() != a.UserID() || b.key() == a.key() {
+		t.Error("the words set no key")
+	}
+}
