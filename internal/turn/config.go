@@ -54,7 +54,9 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue("turn secret " +
 func (s Secret) String() string { return "turn secret " + s.ID }
 
 // GoString keeps the key out of %#v.
-func (s Secret) GoString() string { return s.String() }
+func (s Secret) GoString() string {
+	return s.String()
+}
 
 // Config configures a Server. The zero value works: it listens on port 3478,
 // relays from an address of this host, and signs with a secret made at start.
