@@ -162,3 +162,39 @@ func TestNewRecoveryWords(t *testing.T) {
 	must(t, back.Return(t.Context(), card.Groups[0]))
 	syncPair(t, back, b, g).end()
 }
+
+// TestTwoRotationsSettledByDevices: two devices rotate without knowing of each other. The key is frozen, neither takes the other's, and
+// both together settle it.
+func TestTwoRotationsSettledByDevices(t *testing.T) {
+	own, other, g := devices(t, 2)
+	a, b := own[0], own[1]
+	for _, n := range own {
+		must(t, n.RotateKey(t.Context(), keys.Rotated, nil))
+		n.again()
+	}
+	frozen := func(n *node) bool {
+		k, err := n.UserKeys(t.Context(), n.UserID())
+		return err == nil && k.Pin.Frozen
+	}
+	meet(t, a, b, "the key is frozen", func() bool { return frozen(a) && frozen(b) })
+	if a.IdentityReplaced() || b.IdentityReplaced() {
+		t.Error("one took the other's key")
+	}
+	wantErr(t, a.RotateKey(t.Context(), keys.Rotated, nil), groupsync.ErrKeyFrozen)
+	_, err := b.ProposeKeys(t.Context(), groupsync.ProposeOptions{Reason: keys.Rotated})
+	must(t, err)
+	meet(t, a, b, "the proposal comes", func() bool { _, ok := a.proposal(); return ok })
+	a.approve()
+	meet(t, a, b, "the signature comes", b.IdentityReplaced)
+	b.again()
+	meet(t, a, b, "the key comes", a.IdentityReplaced)
+	a.again()
+	if frozen(a) || frozen(b) || a.key() != b.key() {
+		t.Fatal("it is not settled")
+	}
+	syncPair(t, a, b, g).end()
+	b.put(g, `{"type":"Note"}`)
+	syncPair(t, b, other, g).end()
+	a.put(g, `{"type":"Note"}`)
+	syncPair(t, a, other, g).end()
+}
