@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// The log is folded into the file beside the writer: a commit that had to do it took fifty times as long as others.
+// The log is folded into the file beside the writer: a commit that had to do it took more than ten times as long as others.
 const (
 	// foldAfter is about how many pages are in the log when that begins.
 	foldAfter = 2000
