@@ -7,7 +7,6 @@ import (
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer/link"
-	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // stableAfter is how long a connection lasts until its loss is no failure.
@@ -20,7 +19,7 @@ type device struct {
 	tags     map[peercrypto.Tag]struct{} // topics it is present on; empty when gone
 	wanted   bool                        // Auto or Connect
 	declined bool                        // Disconnect: not by Auto until it appears again
-	refused  bool                        // by its key: one of this user's that was replaced, of a device that is not on the list
+	refused  bool                        // by its key, one of this user's that was replaced: it may come, and is not sought
 	conn     *connection                 // nil when not connected
 	failures int                         // attempts and short connections in a row
 	lastErr  error                       // of the last attempt or connection
@@ -81,7 +80,7 @@ func (p *Peer) discovered(ev link.Discovered) {
 	d := p.deviceLocked(r.DeviceID, r.UserID)
 	appeared := !d.present()
 	d.tags[ev.Tag] = struct{}{}
-	d.refused = !p.engine.AdmitsDevice(r.UserID, r.UserKey, keys.Device{ID: r.DeviceID, Key: r.DeviceKey})
+	d.refused = p.engine.Superseded(r.UserID, r.UserKey)
 	if appeared {
 		d.user, d.failures, d.declined = r.UserID, 0, false
 	}

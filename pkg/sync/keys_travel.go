@@ -172,14 +172,19 @@ func (e *Engine) meetOwn(ctx context.Context, p Peer, k UserKeys) (keysOnly bool
 	return false, ErrKeyRefused
 }
 
-// AdmitsDevice tells whether a device may be connected with at all, beyond what Admits says of its user: one of this user's under a key
-// that was replaced must be on the list of devices.
+// AdmitsDevice tells whether a device that proved its key may be connected with, beyond what Admits says of its user: one of this user's
+// under a key that was replaced must be on the list of devices.
 func (e *Engine) AdmitsDevice(user peercrypto.ID, key peercrypto.PublicKey, device keys.Device) bool {
+	return !e.Superseded(user, key) || e.lineState().Listed(device)
+}
+
+// Superseded tells whether a key is one of this user's that was replaced. Devices under it are not to be sought: who has the key can
+// pretend to be any of them until asked for a proof. A device that is to get the new key comes by itself.
+func (e *Engine) Superseded(user peercrypto.ID, key peercrypto.PublicKey) bool {
 	if user != e.userID || key == e.cfg.Identity.User.Public() {
-		return true
+		return false
 	}
-	former := key == e.cfg.Identity.Genesis.Key || slices.ContainsFunc(e.line, func(ev keys.Event) bool { return ev.Key != nil && *ev.Key == key })
-	return !former || e.lineState().Listed(device)
+	return key == e.cfg.Identity.Genesis.Key || slices.ContainsFunc(e.line, func(ev keys.Event) bool { return ev.Key != nil && *ev.Key == key })
 }
 
 // tellOwn tells another own device what it may have to know of keys: that this one lacks the key that the other one showed, and what is

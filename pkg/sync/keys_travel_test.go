@@ -181,6 +181,9 @@ func TestRevokedDeviceGetsNoKey(t *testing.T) {
 	if !a.AdmitsDevice(a.UserID(), b.key(), keys.Device{ID: b.DeviceID(), Key: b.ident.Device.Public()}) {
 		t.Error("the device that is to get the key would not be connected with")
 	}
+	if !a.Superseded(a.UserID(), b.key()) || b.Superseded(a.UserID(), a.key()) || a.Superseded(a.UserID(), a.key()) {
+		t.Error("the wrong one is sought")
+	}
 	meet(t, a, b, "the key comes", b.IdentityReplaced)
 	// The list without the lost device came with it.
 	b.again()
