@@ -37,6 +37,7 @@ type keeper struct {
 	lost     bool
 	restarts uint64
 	anchor   anchor
+	moved    bool // addresses changed since anchor was set
 
 	// Of the goroutine of run alone.
 	c           *Conn
@@ -71,6 +72,7 @@ func (k *keeper) retry() {
 func (k *keeper) onNetwork(have map[netip.Addr]struct{}) {
 	k.mu.Lock()
 	at := k.anchor
+	k.moved = true
 	k.mu.Unlock()
 	gone := at.gone(have)
 	k.mu.Lock()
@@ -201,7 +203,16 @@ func (k *keeper) follow() {
 	at := anchorOf(pair)
 	k.mu.Lock()
 	k.anchor = at
+	moved := k.moved
+	k.moved = false
 	k.mu.Unlock()
+	if moved { // maybe away from this one, while it was not known that it matters
+		if have := k.a.link.addresses(nil); have != nil && at.gone(have) {
+			k.mu.Lock()
+			k.forced = true
+			k.mu.Unlock()
+		}
+	}
 	if !first && k.lostAt.IsZero() {
 		k.a.link.queue.push(PathChanged{Conn: k.c, Path: k.path})
 	}
