@@ -20,7 +20,9 @@ const fromQuarantine = -1
 type item struct {
 	ent *entry.Entry
 	// sound is set when everything but the references within the same call was checked already.
-	sound    bool
+	sound bool
+	// proven is set when the signatures and ids of an operation were checked already.
+	proven   bool
 	from     peercrypto.ID
 	received int64
 	// released is set for an item out of quarantine, which is not counted in the result.
@@ -270,7 +272,7 @@ func (b *batch) admitOp(it *item) error {
 	if late, err := b.early(it); late || err != nil {
 		return err
 	}
-	_, err := b.g.add(it.ent)
+	err := b.g.take(it)
 	var missing *group.MissingError
 	switch {
 	case err == nil:
@@ -298,7 +300,7 @@ func (b *batch) early(it *item) (bool, error) {
 		return true, nil
 	}
 	if it.ent.Kind == entry.Operation {
-		err := b.g.log.Check(it.ent)
+		err := b.g.wouldTake(it)
 		var missing *group.MissingError
 		if errors.As(err, &missing) {
 			return true, b.quarantine(it, missing.Refs)

@@ -92,7 +92,10 @@ func (e *Engine) learnLeft(ctx context.Context, from, id peercrypto.ID, raws [][
 		return nil
 	}
 	var res IngestResult
-	items := e.decodeAll(id, raws, &res)
+	items, err := e.proveLog(ctx, from, id, e.decodeAll(id, raws, &res))
+	if err != nil {
+		return fmt.Errorf("reading what became of group %s after the leave: %w", id.Short(), err)
+	}
 	for _, it := range items {
 		it.from, it.origin = from, fromQuarantine
 	}

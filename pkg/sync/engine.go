@@ -55,6 +55,7 @@ type Engine struct {
 	bus     bus
 	wanted  wantTable
 	offered offerBudget
+	joined  offerBudget   // by logs that answer a join
 	done    chan struct{} // closed by Close
 	active  sync.WaitGroup
 }

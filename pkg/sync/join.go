@@ -190,6 +190,10 @@ func (e *Engine) completeJoin(ctx context.Context, from, id peercrypto.ID, j *pe
 	if err := checkFounding(items, id, j); err != nil {
 		return err
 	}
+	items, err := e.proveLog(ctx, from, id, items)
+	if err != nil {
+		return err
+	}
 	if err := e.lock(ctx); err != nil {
 		return err
 	}

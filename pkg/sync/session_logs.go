@@ -94,6 +94,9 @@ func (s *Session) logCame(n noteLog) {
 		case errors.Is(err, errFake):
 			s.e.joinRefused(ctx, n.group, RefusedFake, err.Error())
 			err = fmt.Errorf("%w: joining group %s: %w", ErrProtocol, n.group.Short(), err)
+		case errors.Is(err, errJoinIDs):
+			s.e.joinRefused(ctx, n.group, RefusedBusy, err.Error())
+			err = fmt.Errorf("joining group %s: %w", n.group.Short(), err)
 		case errors.Is(err, ErrClock): // the next session tries again
 			s.e.joinRefused(ctx, n.group, RefusedClock, err.Error())
 			err = fmt.Errorf("joining group %s: %w", n.group.Short(), err)

@@ -171,11 +171,16 @@ func (l *Log) Restore(e *entry.Entry) error {
 
 // Check tells whether Add would insert an operation: nil, [ErrKnown], a
 // [*MissingError], or what matches [entry.ErrUnsound].
-func (l *Log) Check(e *entry.Entry) error {
+func (l *Log) Check(e *entry.Entry) error { return l.wouldTake(e, true) }
+
+// CheckProven is to Restore what Check is to Add.
+func (l *Log) CheckProven(e *entry.Entry) error { return l.wouldTake(e, false) }
+
+func (l *Log) wouldTake(e *entry.Entry, proof bool) error {
 	if l.Has(e.Hash) {
 		return ErrKnown
 	}
-	_, err := l.check(e, true)
+	_, err := l.check(e, proof)
 	return err
 }
 
