@@ -15,6 +15,8 @@ import (
 const (
 	// maxJobs is how many jobs wait before loop stops making new ones.
 	maxJobs = 2_048
+	// maxWantedHashes is how many entries that the other side asked for wait to be sent; one that asks for more breaks the protocol. 16 MiB.
+	maxWantedHashes = 1 << 19
 	// chunkRecords and chunkBytes bound what is read in one transaction. A store reads pages of some hundred, of which the last one is read again.
 	chunkRecords = 2048
 	chunkBytes   = 1 << 20

@@ -16,6 +16,7 @@ type job struct {
 	kind   entry.Kind
 	refs   []Ref             // with kind; single entries
 	hashes []peercrypto.Hash // answer to WANT, and own new entries
+	wanted bool              // hashes are those of a WANT
 	raws   [][]byte          // a farewell: told also when the group is not shared any more
 	log    bool              // the whole log, with flags
 	flags  uint64
@@ -29,6 +30,7 @@ type jobQueue struct {
 	cond   *sync.Cond
 	queue  []job
 	closed bool
+	wanted int // hashes of WANT frames in queue
 
 	sent, ackedBytes int64 // ENTRIES and LOG frames
 	got, processed   int64 // the same of the other side
@@ -58,6 +60,26 @@ func (q *jobQueue) add(jobs ...job) {
 	q.cond.Broadcast()
 }
 
+// answer adds the answer to a WANT; it tells whether there was room.
+func (q *jobQueue) answer(group peercrypto.ID, hashes []peercrypto.Hash) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.queue) >= 2*maxJobs || q.wanted+len(hashes) > maxWantedHashes {
+		return false
+	}
+	q.wanted += len(hashes)
+	q.queue = append(q.queue, job{group: group, hashes: hashes, wanted: true})
+	q.cond.Broadcast()
+	return true
+}
+
+// gone counts what is not in the queue any more.
+func (q *jobQueue) gone(j job) {
+	if j.wanted {
+		q.wanted -= len(j.hashes)
+	}
+}
+
 func (q *jobQueue) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -68,7 +90,13 @@ func (q *jobQueue) len() int {
 func (q *jobQueue) drop(group peercrypto.ID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.queue = slices.DeleteFunc(q.queue, func(j job) bool { return j.group == group && j.raws == nil })
+	q.queue = slices.DeleteFunc(q.queue, func(j job) bool {
+		if j.group != group || j.raws != nil {
+			return false
+		}
+		q.gone(j)
+		return true
+	})
 }
 
 // take waits for a job.
@@ -84,6 +112,7 @@ func (q *jobQueue) take() (job, bool) {
 	j := q.queue[0]
 	q.queue[0] = job{}
 	q.queue = q.queue[1:]
+	q.gone(j)
 	return j, true
 }
 

@@ -27,11 +27,9 @@ type laterWant struct {
 func (s *Session) handleHashes(ctx context.Context, t frameType, f hashFrame) error {
 	switch {
 	case t == frameWant:
-		if s.jobs.len() >= 2*maxJobs {
+		tells := len(f.hashes) > 0 && (s.mayTell(f.group, entry.Data) || s.mayTell(f.group, entry.Operation))
+		if tells && !s.jobs.answer(f.group, f.hashes) {
 			return fmt.Errorf("%w: it asks for too much at once", ErrProtocol)
-		}
-		if len(f.hashes) > 0 && (s.mayTell(f.group, entry.Data) || s.mayTell(f.group, entry.Operation)) {
-			s.jobs.add(job{group: f.group, hashes: f.hashes})
 		}
 	case t == frameHave && s.loop.groups[f.group] != nil:
 		return s.want(ctx, f)
