@@ -21,6 +21,7 @@ type client struct {
 	mate   *client // of a pair, else nil
 	stats  *counters
 
+	event  Event                  // the last one; of the reader
 	sock   atomic.Pointer[socket] // nil: not connected
 	back   atomic.Int64           // when to connect again, as the server said, in ns; 0: it did not
 	cut    atomic.Bool            // this side ended the connection, and the client connects again at once
@@ -184,15 +185,16 @@ func (c *client) serve(s *socket) error {
 	c.sock.Store(s)
 	defer c.sock.CompareAndSwap(s, nil)
 	return s.each(func(message []byte) error {
-		e, err := c.take(s, message)
-		switch {
+		var err error
+		e := &c.event
+		switch *e, err = c.take(s, message); {
 		case err != nil:
 			return err
 		case e.Kind == Nothing:
 		case e.Kind == Farewell:
-			c.farewell(s, &e)
+			c.farewell(s, e)
 		default:
-			c.run.scenario.event(c, &e)
+			c.run.scenario.event(c, e)
 		}
 		return nil
 	})

@@ -181,6 +181,13 @@ func (p *peer) acknowledge() uint64 {
 
 func readResult(message []byte) Event {
 	e := Event{Kind: Result}
+	// Almost all are of this form.
+	if rest, ok := bytes.CutPrefix(message, []byte(`{"type":"result","id":`)); ok {
+		if id, ok := bytes.CutSuffix(rest, []byte(`,"code":"delivered"}`)); ok {
+			e.ID = number(id)
+			return e
+		}
+	}
 	members(message, func(name, value []byte) bool {
 		switch string(name) {
 		case "id":

@@ -6,19 +6,19 @@ import "bytes"
 // nested values: the name without quotes, and the value as it stands. It stops
 // at what it does not understand.
 func members(frame []byte, yield func(name, value []byte) bool) {
-	rest := bytes.TrimLeft(frame, " \t\r\n")
+	rest := skip(frame)
 	if len(rest) == 0 || rest[0] != '{' {
 		return
 	}
 	rest = rest[1:]
 	for {
-		rest = bytes.TrimLeft(rest, " \t\r\n,")
+		rest = skip(rest)
 		end := valueEnd(rest)
 		if end < 2 || rest[0] != '"' {
 			return
 		}
 		name := rest[1 : end-1]
-		rest = bytes.TrimLeft(rest[end:], " \t\r\n:")
+		rest = skip(rest[end:])
 		if end = valueEnd(rest); end == 0 {
 			return
 		}
@@ -27,6 +27,19 @@ func members(frame []byte, yield func(name, value []byte) bool) {
 		}
 		rest = rest[end:]
 	}
+}
+
+// skip skips what stands between names and values.
+func skip(b []byte) []byte {
+	for len(b) > 0 {
+		switch b[0] {
+		case ' ', '\t', '\r', '\n', ',', ':':
+			b = b[1:]
+		default:
+			return b
+		}
+	}
+	return b
 }
 
 // valueEnd is the length of the JSON value at the begin of b, 0 if it is not
