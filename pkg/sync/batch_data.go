@@ -189,6 +189,7 @@ func (b *batch) judgeGrant(grant peercrypto.Hash) error {
 	var stored []Record
 	var refs []group.DataRef
 	err := b.tx.DataOf(grant, func(r Record) error {
+		b.result.again++
 		r.Raw = nil
 		stored = append(stored, r)
 		refs = append(refs, group.DataRef{Hash: r.Hash, Prev: r.Prev, As: r.As, Seq: r.Seq})

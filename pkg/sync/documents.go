@@ -96,6 +96,7 @@ func (b *batch) foldAll(state *fold.State, id peercrypto.ID, decoded []*entry.En
 		at[ent.Hash] = ent
 	}
 	err = b.tx.SubjectEntries(b.g.id, id, func(r Record) error {
+		b.result.again++
 		ent := at[r.Hash]
 		if ent == nil {
 			var err error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
@@ -314,7 +315,7 @@ type bulkWork struct {
 // commitAll stores what was verified and acknowledges it.
 func (s *Session) commitAll(ctx context.Context) error {
 	logs := logCollector{s: s, parts: map[peercrypto.ID]*logPart{}}
-	bad := 0
+	bad, rework := 0, newReworkBudget()
 	for {
 		var work bulkWork
 		select {
@@ -339,6 +340,9 @@ func (s *Session) commitAll(ctx context.Context) error {
 			}
 			if bad += res.bad; res.Accepted > 0 {
 				bad = 0
+			}
+			if err := pause(ctx, rework.delay(time.Now(), res.again, len(work.delivery.items))); err != nil {
+				return err
 			}
 		}
 		s.tell(encodeAck(s.jobs.done(work.size)))

@@ -139,7 +139,8 @@ type IngestResult struct {
 	// Missing are entries that deferred ones refer to, at most 1,000.
 	Missing []peercrypto.Hash
 
-	bad int // refused for good
+	bad   int // refused for good
+	again int // stored entries that were read again to fold or judge them
 }
 
 // A Peer is the authenticated other end of a connection. The caller vouches that the channel was bound to DeviceID, that DeviceID's
