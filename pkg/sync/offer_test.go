@@ -55,3 +55,23 @@ func offered(t testing.TB, n *node) (count int) {
 	}
 	return count
 }
+
+// TestOfferByNoMember: an offered log is kept only when it is a member of it who shows it.
+func TestOfferByNoMember(t *testing.T) {
+	a, b, c := newNode(t, 0), newNode(t, 1), newNode(t, 2)
+	known := c.create("known")
+	join(t, c, known, entry.Write, b)
+	foreign, own := a.create("foreign"), c.create("own")
+	must(t, a.AddMember(t.Context(), foreign, b.ident.Genesis, entry.Write))
+	must(t, c.AddMember(t.Context(), own, b.ident.Genesis, entry.Write))
+	events := b.Subscribe(t.Context())
+	pb, pc := newPipe()
+	go func() { _ = b.NewSession(c.peer(), pb).Run(t.Context()) }()
+	talk := newRaw(t, pc)
+	talk.hello()
+	talk.send(groupsync.Bulk, logFrame(foreign, 7, a.logOf(foreign)))
+	talk.send(groupsync.Bulk, logFrame(own, 7, c.logOf(own)))
+	if ev := nextEvent[groupsync.GroupOffered](t, events); ev.Group != own || offered(t, b) != 1 {
+		t.Errorf("%+v, %d groups", ev, offered(t, b))
+	}
+}
