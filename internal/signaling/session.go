@@ -49,7 +49,7 @@ func (s *Server) endRead(c *conn, err error) {
 	case c.member.Load() == nil && bad.Code != ws.CodeProtocol:
 		s.refuseAuth(c, nil, &wire.Refused{Code: wire.CodeInvalid, Message: "frames are text in UTF-8"})
 	case bad.Code != ws.CodeProtocol:
-		c.shut(closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()})
+		c.shut(badProtocol())
 	default:
 		c.shut(closing{code: wire.CloseCode(bad.Code), reason: wire.CloseProtocol.String()})
 	}
@@ -71,7 +71,7 @@ func (c *conn) Message(text []byte) bool {
 	var sig wire.SignalRef
 	if allowed && sig.Scan(text) {
 		if sig.Ack != 0 && !c.server.hub.ack(m, sig.Ack) {
-			return c.stop(badAck())
+			return c.stop(badProtocol())
 		}
 		c.server.relay(c, m, &sig, now)
 		return true
@@ -135,7 +135,7 @@ func (s *Server) answerBad(c *conn, err error) (goOn bool) {
 		s.answer(c, wire.Result{ID: d.ID, Code: d.Code, Message: d.Reason})
 		return true
 	}
-	return c.stop(closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()})
+	return c.stop(badProtocol())
 }
 
 func requestID(msg wire.Message) uint64 {
@@ -158,7 +158,7 @@ func requestID(msg wire.Message) uint64 {
 func (s *Server) handle(c *conn, m *member, msg wire.Message) {
 	if sig, ok := msg.(*wire.Signal); ok {
 		if sig.Ack != 0 && !s.hub.ack(m, sig.Ack) {
-			c.shut(badAck())
+			c.shut(badProtocol())
 			return
 		}
 		s.relaySpelled(c, m, sig)
@@ -176,18 +176,19 @@ func (s *Server) handle(c *conn, m *member, msg wire.Message) {
 		s.wake(c, m, msg)
 	case *wire.Ack:
 		if !s.hub.ack(m, msg.N) {
-			c.shut(badAck())
+			c.shut(badProtocol())
 		}
 	case *wire.Bye:
 		m.finish(c, closing{reason: endBye})
 	default:
 		// A second auth: the nonce has been used.
-		c.shut(closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()})
+		c.shut(badProtocol())
 	}
 }
 
-// badAck ends a connection whose client acknowledges what it was not sent.
-func badAck() closing {
+// badProtocol ends a connection whose client does what the protocol forbids, as
+// to acknowledge what it was not sent.
+func badProtocol() closing {
 	return closing{code: wire.CloseProtocol, reason: wire.CloseProtocol.String()}
 }
 
