@@ -350,10 +350,8 @@ func (b *batch) evaluate() error {
 	b.g.logMu.Unlock()
 	old := b.state
 	b.state = state
-	if len(b.g.named) > 0 {
-		if err := b.g.findNamed(b.tx); err != nil {
-			return err
-		}
+	if err := b.findNamed(); err != nil {
+		return err
 	}
 	changed := state.Changed(old)
 	touched := changed.Ops

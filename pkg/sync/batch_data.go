@@ -206,13 +206,14 @@ func (b *batch) judgeGrant(grant peercrypto.Hash) error {
 		refs = append(refs, it.ref())
 	}
 	verdict := b.verdict(grant, refs)
+	keep := len(b.g.named) > 0 // asked before one of these is the last that was named
 	for _, r := range stored {
 		if err := b.reflag(r, verdict(r.Hash)); err != nil {
 			return err
 		}
 	}
 	for _, it := range void {
-		if f := verdict(it.ent.Hash); f.shared {
+		if f := verdict(it.ent.Hash); f.shared || keep {
 			if err := b.tx.DeleteQuarantined(peercrypto.Sum(it.ent.Raw)); err != nil {
 				return err
 			}
@@ -223,13 +224,39 @@ func (b *batch) judgeGrant(grant peercrypto.Hash) error {
 	}
 	for _, it := range held {
 		f := verdict(it.ent.Hash)
-		if f.shared || len(b.g.named) > 0 {
+		if f.shared || keep {
 			err = b.storeData(it, f)
 		} else {
 			err = b.quarantineVoid(it)
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// findNamed looks for what frontiers name. Void data that a new one names is judged again: with all before it in its chain it is stored
+// from now on.
+func (b *batch) findNamed() error {
+	if len(b.g.named) == 0 {
+		return nil
+	}
+	if err := b.g.findNamed(b.tx); err != nil {
+		return err
+	}
+	for _, it := range b.newOps {
+		for _, h := range entry.Frontier(it.ent.Op) {
+			if _, unknown := b.g.named[h]; !unknown {
+				continue
+			}
+			grant, err := b.grantOf(h)
+			if err != nil {
+				return err
+			}
+			if !grant.IsZero() {
+				b.judged[grant] = true
+			}
 		}
 	}
 	return nil

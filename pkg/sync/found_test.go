@@ -1,6 +1,7 @@
 package sync_test
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 	"time"
@@ -141,6 +142,51 @@ func TestDeletionIsToldLater(t *testing.T) {
 		n.clock.add(31 * 24 * time.Hour)
 		if len(topics(n)) != 0 {
 			t.Error("the topic is kept for ever")
+		}
+	}
+}
+
+// TestVoidChangesThatALeaveNames: the owner removed a member before hearing of what they wrote and of their leave. None of that counts; but
+// the leave names the last change, so that all of the chain is kept, in whatever order it comes.
+func TestVoidChangesThatALeaveNames(t *testing.T) {
+	for _, order := range [][][]int{{{0}, {1, 2}}, {{0, 1}, {2}}, {{2}, {0}, {1}}, {{2}, {1}, {0}}, {{0, 1, 2}}, {{0}, {2}, {1}}} {
+		owner, member, other := newNode(t, 0), newNode(t, 1), newNode(t, 2)
+		g := owner.create("g")
+		join(t, owner, g, entry.Write, member, other)
+		member.put(g, `{"type":"Note"}`)
+		member.put(g, `{"type":"Note"}`)
+		must(t, member.Leave(t.Context(), g))
+		must(t, owner.Remove(t.Context(), g, member.UserID(), ""))
+		var entries []*entry.Entry
+		for _, raw := range member.exportLog(g) {
+			e, err := entry.Decode(raw)
+			must(t, err)
+			if e.Kind == entry.Data || e.Op.Kind() == entry.KindLeave {
+				entries = append(entries, e)
+			}
+		}
+		slices.SortFunc(entries, func(a, b *entry.Entry) int { return cmp.Or(-cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Seq, b.Seq)) })
+		if len(entries) != 3 || entries[2].Kind != entry.Operation {
+			t.Fatalf("%d entries", len(entries))
+		}
+		for _, batch := range order {
+			var list []*entry.Entry
+			for _, i := range batch {
+				list = append(list, entries[i])
+			}
+			owner.ingest(other, g, list...)
+		}
+		must(t, owner.store.View(t.Context(), func(r groupsync.Reader) error {
+			for i, e := range entries {
+				rec, ok, err := r.Record(e.Hash)
+				if err != nil || !ok || rec.Valid || rec.Shared {
+					t.Errorf("order %v: entry %d: stored %v, counts %v, shared %v: %v", order, i, ok, rec.Valid, rec.Shared, err)
+				}
+			}
+			return nil
+		}))
+		if info := owner.info(g); info.Quarantined != 0 {
+			t.Errorf("order %v: %d wait", order, info.Quarantined)
 		}
 	}
 }
