@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -50,7 +51,7 @@ func AwaitTCP(ctx context.Context, host, server *Node, to netip.AddrPort) error 
 	if err != nil {
 		return fmt.Errorf("listening at %s: %w", server.Role, err)
 	}
-	defer func() { _ = listener.Close() }()
+	defer func() { _ = stopListening(listener) }()
 	for {
 		err := host.Do(func() error {
 			c, err := net.DialTimeout("tcp", to.String(), probeWait)
@@ -68,6 +69,16 @@ func AwaitTCP(ctx context.Context, host, server *Node, to netip.AddrPort) error 
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// stopListening frees the port at once. To close is not enough while another case of the laboratory starts a program: until
+// its exec the new process holds a copy of every descriptor, and with it the port.
+func stopListening(l net.Listener) error {
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
+	}
+	return errors.Join(err, l.Close())
 }
 
 // probeWait is long for a veth; every negative answer costs it once.
