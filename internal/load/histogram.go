@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A histogram counts durations in buckets that are at most 1/32 wide, from 1 µs
-// to about 19 hours. Adding allocates nothing and takes no lock; many
+// A histogram counts durations in buckets that are at most 1/128 wide, from 1 µs
+// to about 3 days. Adding allocates nothing and takes no lock; many
 // goroutines may do it at a time.
 type histogram struct {
 	counts [octaves << subBits]atomic.Uint32
@@ -16,12 +16,12 @@ type histogram struct {
 }
 
 const (
-	subBits = 5
+	subBits = 7
 	octaves = 32
 )
 
-// bucketOf gives the bucket of a number of microseconds: below 64 one each, from
-// there 32 to an octave.
+// bucketOf gives the bucket of a number of microseconds: below 256 one each, from
+// there 128 to an octave.
 func bucketOf(us uint64) int {
 	if us < 2<<subBits {
 		return int(us)
@@ -60,7 +60,7 @@ func (h *histogram) reset() {
 }
 
 // Percentiles sum up many durations, in milliseconds. A percentile is exact to
-// 3 %.
+// 1 %.
 type Percentiles struct {
 	Count uint64  `json:"count"`
 	P50   float64 `json:"p50"`
