@@ -88,6 +88,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := e.loadUserDoc(ctx); err != nil {
 		return nil, fmt.Errorf("opening the sync engine: %w", err)
 	}
+	if err := e.noteCame(ctx); err != nil {
+		return nil, fmt.Errorf("opening the sync engine: %w", err)
+	}
 	if err := e.settleKeys(ctx); err != nil {
 		e.log.Warn("the new key could not be set everywhere; it is tried again", "err", err)
 	}

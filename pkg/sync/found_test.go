@@ -9,6 +9,7 @@ import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 	"github.com/peersignal/peersignal/pkg/sync/storetest"
 )
 
@@ -189,4 +190,45 @@ func TestVoidChangesThatALeaveNames(t *testing.T) {
 			t.Errorf("order %v: %d wait", order, info.Quarantined)
 		}
 	}
+}
+
+// TestKeyThatCameVoidsNothing: a device that was away gets the new key and does not know yet what the first one wrote before the rotation. It
+// waits for that instead of setting the key by what it holds.
+func TestKeyThatCameVoidsNothing(t *testing.T) {
+	own, other, g := devices(t, 2)
+	first, away := own[0], own[1]
+	doc := first.put(g, `{"type":"Note"}`)
+	must(t, first.RotateKey(t.Context(), keys.Rotated, nil))
+	first.again()
+	syncPair(t, first, other, g).end()
+	meet(t, first, away, "the key comes", away.IdentityReplaced)
+	away.again()
+	away.reopen()
+	syncPair(t, away, other, g).end()
+	syncPair(t, first, other, g).end()
+	for _, n := range []*node{first, away, other} {
+		_, err := n.Get(t.Context(), g, doc.Subject)
+		must(t, err)
+	}
+	away.put(g, `{"type":"Note"}`)
+}
+
+// TestKeyThatCameIsSetAlone: when no device of the user comes back, a member who holds the same is enough after a while.
+func TestKeyThatCameIsSetAlone(t *testing.T) {
+	own, other, g := devices(t, 2)
+	first, away := own[0], own[1]
+	must(t, first.RotateKey(t.Context(), keys.Rotated, nil))
+	first.again()
+	meet(t, first, away, "the key comes", away.IdentityReplaced)
+	away.again()
+	syncPair(t, away, other, g).end()
+	wantErr(t, away.Rename(t.Context(), g, "early"), groupsync.ErrKeyPending)
+	for _, n := range []*node{away, other} {
+		n.clock.add(time.Hour)
+		n.again()
+	}
+	c := connect(t, away, other)
+	eventually(t, "the new key is set", func() bool { return away.Rename(t.Context(), g, "late") == nil })
+	c.end()
+	syncPair(t, away, other, g).end()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
@@ -67,7 +68,7 @@ func (e *Engine) settleKeys(ctx context.Context) error {
 	}
 	var errs []error
 	for _, g := range e.replicas() {
-		if v := g.view.Load(); !v.meta.Returning {
+		if m := g.view.Load().meta; !m.Returning || m.Met && e.now() >= m.Awaits {
 			errs = append(errs, e.settleGroup(ctx, g))
 		}
 	}
@@ -92,7 +93,7 @@ func (e *Engine) settleGroup(ctx context.Context, g *replica) error {
 			return err
 		}
 		if m.Returning {
-			m.Returning = false
+			m.Returning, m.Awaits, m.Met = false, 0, false
 			if err := b.putMeta(m); err != nil {
 				return err
 			}
@@ -169,13 +170,65 @@ func (b *batch) noteLag() error {
 	return b.putMeta(m)
 }
 
-// synced is called when another device was found to hold the same of a group.
-func (e *Engine) synced(ctx context.Context, id peercrypto.ID) {
+// awaitOwn is how long a device that got a key from another one waits for what that one, or a third, holds of each group.
+const awaitOwn = 10 * time.Minute
+
+// noteCame marks the groups that know this user by an older key, if the new one came from another device: that device has written rekeys,
+// or knows who has. A second one, by what this device holds, would void what the others wrote meanwhile.
+func (e *Engine) noteCame(ctx context.Context) error {
+	e.selfMu.Lock()
+	came := e.self.Came
+	e.selfMu.Unlock()
+	if !came {
+		return nil
+	}
+	for _, g := range e.replicas() {
+		if v := g.view.Load(); e.shares(v, e.userID) && e.lags(v.state) {
+			if err := e.changeMeta(ctx, g, func(m *groupMeta) { m.Returning, m.Awaits, m.Met = true, e.now()+awaitOwn.Milliseconds(), false }); err != nil {
+				return err
+			}
+		}
+	}
+	return e.changeSelf(ctx, func(r *selfRecord) error {
+		r.Came = false
+		return nil
+	})
+}
+
+// changeMeta changes what is kept of a group beside its log.
+func (e *Engine) changeMeta(ctx context.Context, g *replica, change func(m *groupMeta)) error {
+	if err := e.lock(ctx); err != nil {
+		return err
+	}
+	defer e.unlock()
+	_, err := e.update(ctx, g, func(b *batch) error {
+		m, err := b.meta()
+		if err != nil {
+			return err
+		}
+		change(&m)
+		return b.putMeta(m)
+	})
+	return err
+}
+
+// synced is called when a device of a user was found to hold the same of a group.
+func (e *Engine) synced(ctx context.Context, id, user peercrypto.ID) {
 	g, err := e.replica(id)
-	if err != nil || !g.view.Load().meta.Returning {
+	if err != nil {
 		return
 	}
-	if err := e.settleGroup(ctx, g); err != nil && ctx.Err() == nil {
+	switch m := g.view.Load().meta; {
+	case !m.Returning:
+		return
+	case user != e.userID && e.now() < m.Awaits:
+		if !m.Met {
+			err = e.changeMeta(ctx, g, func(m *groupMeta) { m.Met = true })
+		}
+	default:
+		err = e.settleGroup(ctx, g)
+	}
+	if err != nil && ctx.Err() == nil {
 		e.log.Warn("the new key could not be set; it is tried again", "err", err)
 	}
 }

@@ -31,6 +31,7 @@ type selfRecord struct {
 	Old       []oldTopic                             `json:"old,omitempty"`   // of earlier keys
 	Met       map[peercrypto.ID]peercrypto.PublicKey `json:"met,omitempty"`   // under which key other own devices were met last
 	Proposals []proposal                             `json:"proposals,omitempty"`
+	Came      bool                                   `json:"came,omitempty"` // the key came from another device, and the groups are not marked yet
 }
 
 // An oldTopic is where devices of this user look for others that have not got the new key yet.
@@ -220,13 +221,18 @@ func (e *Engine) changeSelf(ctx context.Context, change func(r *selfRecord) erro
 
 // keepLine makes the own history longer. With another key than the one in use the engine has to be opened anew: IdentityChanged tells.
 func (e *Engine) keepLine(ctx context.Context, key peercrypto.SigningKey, line []keys.Event, old []oldTopic) error {
+	return e.keepKey(ctx, key, line, old, false)
+}
+
+// keepKey is keepLine; came tells that another device made the key.
+func (e *Engine) keepKey(ctx context.Context, key peercrypto.SigningKey, line []keys.Event, old []oldTopic, came bool) error {
 	if _, err := withLine(e.cfg.Identity, key, line); err != nil {
 		return err
 	}
 	changed := key.Public() != e.cfg.Identity.User.Public()
 	err := e.changeSelf(ctx, func(r *selfRecord) error {
 		if changed {
-			r.Seed = peercrypto.EncodeB64u(key.ExportSeed())
+			r.Seed, r.Came = peercrypto.EncodeB64u(key.ExportSeed()), came
 		}
 		r.Events = line
 		r.Proposals = slices.DeleteFunc(r.Proposals, func(p proposal) bool {

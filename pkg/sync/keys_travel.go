@@ -311,7 +311,7 @@ func (e *Engine) takeKey(ctx context.Context, need keyNeed, secret peercrypto.Bo
 	case key.Public() == e.cfg.Identity.User.Public():
 		return nil
 	}
-	if err := e.keepLine(ctx, key, Standing(k.Events, k.History), what.Topics); err != nil {
+	if err := e.keepKey(ctx, key, Standing(k.Events, k.History), what.Topics, true); err != nil {
 		return fmt.Errorf("storing a key that came: %w", err)
 	}
 	e.log.Info("the user's new key came from another of its devices")

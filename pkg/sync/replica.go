@@ -67,6 +67,10 @@ type groupMeta struct {
 	Untold int64 `json:"untold,omitempty"`
 	// Returning is set while this user's new key waits for what the old one wrote.
 	Returning bool `json:"returning,omitempty"`
+	// Awaits is until when, in unix ms, only another own device tells what the old key wrote; Met is set when a member's device held the
+	// same before that.
+	Awaits int64 `json:"awaits,omitempty"`
+	Met    bool  `json:"met,omitempty"`
 	// Forks are the data chains that were found to fork, at most 64; each was told once.
 	Forks []forkedChain `json:"forks,omitempty"`
 }

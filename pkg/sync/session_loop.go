@@ -346,7 +346,7 @@ func (s *Session) foundEqual(ctx context.Context, gs *groupSession, position int
 	}
 	s.e.bus.publish(Synced{Group: gs.id, Peer: s.peer.DeviceID, Fingerprint: fp})
 	if g, err := s.e.replica(gs.id); err == nil && g.view.Load().meta.Returning {
-		s.slowly(func(ctx context.Context) { s.e.synced(ctx, gs.id) })
+		s.slowly(func(ctx context.Context) { s.e.synced(ctx, gs.id, s.peer.UserID) })
 	}
 	return s.askNames(ctx, gs.id)
 }
