@@ -1,18 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/peersignal/peersignal/internal/signaling"
+	"github.com/peersignal/peersignal/test/bench/proc"
 )
 
 var (
@@ -51,7 +48,7 @@ func bench() error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	url, stop, err := startServer()
+	url, stop, err := proc.StartServer()
 	if err != nil {
 		return err
 	}
@@ -97,49 +94,32 @@ func printTable(bare, ours []figures) {
 	}
 }
 
-// startServer runs a signaling server in this process.
-func startServer() (url string, stop func(), err error) {
-	sig, err := signaling.New(signaling.Config{})
-	if err != nil {
-		return "", nil, err
-	}
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
-	web := &http.Server{Handler: sig.Handler(), ReadHeaderTimeout: time.Second}
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() { _ = sig.Run(ctx) }()
-	go func() { _ = web.Serve(lis) }()
-	return "http://" + lis.Addr().String(), func() { _ = web.Close(); cancel() }, nil
-}
-
 // pair is two processes of one role.
 type pair struct{ sender, receiver *child }
 
 func startPair(role string) (pair, error) {
-	sender, err := startChild(role)
+	sender, err := proc.Start[request, string](role)
 	if err != nil {
 		return pair{}, err
 	}
-	receiver, err := startChild(role)
+	receiver, err := proc.Start[request, string](role)
 	if err != nil {
-		sender.stop()
+		sender.Stop()
 		return pair{}, err
 	}
 	return pair{sender, receiver}, nil
 }
 
 func (p pair) stop() {
-	p.sender.stop()
-	p.receiver.stop()
+	p.sender.Stop()
+	p.receiver.Stop()
 }
 
 // measure runs transfer and watches both processes meanwhile. idle is their
 // memory before they had anything to do.
 func (p pair) measure(idle [2]int64, transfer func() error) (figures, error) {
 	before := p.cpu()
-	if err := errors.Join(p.sender.resetPeak(), p.receiver.resetPeak()); err != nil {
+	if err := errors.Join(p.sender.ResetPeak(), p.receiver.ResetPeak()); err != nil {
 		return figures{}, err
 	}
 	begin := time.Now()
@@ -152,12 +132,12 @@ func (p pair) measure(idle [2]int64, transfer func() error) (figures, error) {
 	return f, err
 }
 
-func (p pair) cpu() float64 { return p.sender.cpu() + p.receiver.cpu() }
+func (p pair) cpu() float64 { return (p.sender.CPU() + p.receiver.CPU()).Seconds() }
 
 // idle returns the memory of both processes when they have nothing to do.
 func (p pair) idle() ([2]int64, error) {
 	for _, c := range []*child{p.sender, p.receiver} {
-		if _, err := c.do(request{Op: "idle"}); err != nil {
+		if _, err := c.Do(request{Op: "idle"}); err != nil {
 			return [2]int64{}, err
 		}
 	}
@@ -166,8 +146,8 @@ func (p pair) idle() ([2]int64, error) {
 
 func (p pair) memory(what string) (out [2]int64, err error) {
 	var err1, err2 error
-	out[0], err1 = p.sender.memory(what)
-	out[1], err2 = p.receiver.memory(what)
+	out[0], err1 = p.sender.Memory(what)
+	out[1], err2 = p.receiver.Memory(what)
 	return out, errors.Join(err1, err2)
 }
 
@@ -186,10 +166,10 @@ func measurePeers(url, dir string) (figures, error) {
 		{p.sender, request{Op: "invite"}},
 		{p.receiver, request{Op: "join"}},
 	}
-	var last reply
+	var last string
 	for _, s := range steps {
-		s.req.Text = last.Text
-		if last, err = s.at.do(s.req); err != nil {
+		s.req.Text = last
+		if last, err = s.at.Do(s.req); err != nil {
 			return figures{}, err
 		}
 	}
@@ -197,18 +177,18 @@ func measurePeers(url, dir string) (figures, error) {
 	if err != nil {
 		return figures{}, err
 	}
-	added, err := p.sender.do(request{Op: "add", Size: *size})
+	added, err := p.sender.Do(request{Op: "add", Size: *size})
 	if err != nil {
 		return figures{}, err
 	}
-	if _, err := p.receiver.do(request{Op: "await", Text: added.Text}); err != nil {
+	if _, err := p.receiver.Do(request{Op: "await", Text: added}); err != nil {
 		return figures{}, err
 	}
 	if _, err := p.idle(); err != nil { // what adding took is not what sending takes
 		return figures{}, err
 	}
 	return p.measure(idle, func() error {
-		_, err := p.receiver.do(request{Op: "fetch", Text: added.Text})
+		_, err := p.receiver.Do(request{Op: "fetch", Text: added})
 		return err
 	})
 }
@@ -219,15 +199,15 @@ func measureBare() (figures, error) {
 		return figures{}, err
 	}
 	defer p.stop()
-	offer, err := p.sender.do(request{Op: "offer"})
+	offer, err := p.sender.Do(request{Op: "offer"})
 	if err != nil {
 		return figures{}, err
 	}
-	answer, err := p.receiver.do(request{Op: "answer", Text: offer.Text})
+	answer, err := p.receiver.Do(request{Op: "answer", Text: offer})
 	if err != nil {
 		return figures{}, err
 	}
-	if _, err := p.sender.do(request{Op: "connect", Text: answer.Text}); err != nil {
+	if _, err := p.sender.Do(request{Op: "connect", Text: answer}); err != nil {
 		return figures{}, err
 	}
 	idle, err := p.idle()
@@ -237,10 +217,10 @@ func measureBare() (figures, error) {
 	return p.measure(idle, func() error {
 		sent := make(chan error, 1)
 		go func() {
-			_, err := p.sender.do(request{Op: "send", Size: *size})
+			_, err := p.sender.Do(request{Op: "send", Size: *size})
 			sent <- err
 		}()
-		_, err := p.receiver.do(request{Op: "receive", Size: *size})
+		_, err := p.receiver.Do(request{Op: "receive", Size: *size})
 		return errors.Join(err, <-sent)
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/peersignal/peersignal/test/bench/proc"
 	_ "modernc.org/sqlite" // the driver that the store uses
 )
 
@@ -23,7 +24,7 @@ func bareVerifies(d time.Duration) (rate, cost float64) {
 	cores := runtime.GOMAXPROCS(0)
 	counts := make([]int, cores)
 	var wg sync.WaitGroup
-	begin, cpu := time.Now(), cpuOf("self")
+	begin, cpu := time.Now(), proc.CPU("self")
 	for c := range cores {
 		wg.Go(func() {
 			for time.Since(begin) < d {
@@ -41,7 +42,7 @@ func bareVerifies(d time.Duration) (rate, cost float64) {
 	for _, n := range counts {
 		total += n
 	}
-	return float64(total) / time.Since(begin).Seconds(), (cpuOf("self") - cpu).Seconds() * 1e6 / float64(total)
+	return float64(total) / time.Since(begin).Seconds(), (proc.CPU("self") - cpu).Seconds() * 1e6 / float64(total)
 }
 
 // bareCommits times n durable transactions, each of one row of 600 bytes in a table with one index.

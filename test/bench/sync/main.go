@@ -1,19 +1,16 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/peersignal/peersignal/internal/signaling"
+	"github.com/peersignal/peersignal/test/bench/proc"
 )
 
 var (
@@ -55,7 +52,7 @@ func bench() error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	url, stop, err := startServer()
+	url, stop, err := proc.StartServer()
 	if err != nil {
 		return err
 	}
@@ -84,11 +81,11 @@ func (b *run) measure() (f figures, err error) {
 	if b.sender, err = startChild("sender", b.dir+"-a"); err != nil {
 		return f, err
 	}
-	defer b.sender.stop()
+	defer b.sender.Stop()
 	if b.receiver, err = startChild("receiver", b.dir+"-b"); err != nil {
 		return f, err
 	}
-	defer b.receiver.stop()
+	defer b.receiver.Stop()
 	if err := b.prepare(); err != nil {
 		return f, err
 	}
@@ -113,7 +110,7 @@ func (b *run) prepare() error {
 		{b.sender, request{Op: "fill", N: *changes}},
 	} {
 		s.req.Text = text
-		r, err := s.at.do(s.req)
+		r, err := s.at.Do(s.req)
 		if err != nil {
 			return err
 		}
@@ -128,19 +125,19 @@ func (b *run) prepare() error {
 // cold syncs everything to the receiver, between two measurements of bare signature checks.
 func (b *run) cold() (f figures, err error) {
 	before, cost := bareVerifies(2 * time.Second)
-	cpu := [2]time.Duration{b.sender.cpu(), b.receiver.cpu()}
-	if _, err := b.receiver.do(request{Op: "open", Server: b.url}); err != nil {
+	cpu := [2]time.Duration{b.sender.CPU(), b.receiver.CPU()}
+	if _, err := b.receiver.Do(request{Op: "open", Server: b.url}); err != nil {
 		return f, err
 	}
 	if err := b.record(1); err != nil {
 		return f, err
 	}
-	took, err := b.receiver.do(request{Op: "take", N: *changes})
+	took, err := b.receiver.Do(request{Op: "take", N: *changes})
 	if err := errors.Join(err, b.record(0)); err != nil {
 		return f, err
 	}
 	perChange := func(c *child, before time.Duration) float64 {
-		return (c.cpu() - before).Seconds() * 1e6 / float64(*changes)
+		return (c.CPU() - before).Seconds() * 1e6 / float64(*changes)
 	}
 	f.sender, f.receiver = perChange(b.sender, cpu[0]), perChange(b.receiver, cpu[1])
 	f.rate = float64(*changes) / took.Times[0]
@@ -148,8 +145,8 @@ func (b *run) cold() (f figures, err error) {
 	f.verifies, f.verify = (before+after)/2, (cost+costAfter)/2
 	peaks := [2]int64{}
 	var err1, err2 error
-	peaks[0], err1 = b.sender.peak()
-	peaks[1], err2 = b.receiver.peak()
+	peaks[0], err1 = b.sender.Memory("VmHWM")
+	peaks[1], err2 = b.receiver.Memory("VmHWM")
 	f.senderPeak, f.peak = float64(peaks[0])/1e6, float64(peaks[1])/1e6
 	return f, errors.Join(err1, err2)
 }
@@ -159,25 +156,25 @@ func (b *run) record(n int) error {
 	if *profile == "" {
 		return nil
 	}
-	_, err := b.sender.do(request{Op: "record", N: n})
-	_, err2 := b.receiver.do(request{Op: "record", N: n})
+	_, err := b.sender.Do(request{Op: "record", N: n})
+	_, err2 := b.receiver.Do(request{Op: "record", N: n})
 	return errors.Join(err, err2)
 }
 
 // live times single edits, beside bare commits.
 func (b *run) live() error {
-	if _, err := b.receiver.do(request{Op: "watch"}); err != nil {
+	if _, err := b.receiver.Do(request{Op: "watch"}); err != nil {
 		return err
 	}
-	bare, err := b.sender.do(request{Op: "bare", N: *edits})
+	bare, err := b.sender.Do(request{Op: "bare", N: *edits})
 	if err != nil {
 		return err
 	}
-	puts, err := b.sender.do(request{Op: "put", N: *edits})
+	puts, err := b.sender.Do(request{Op: "put", N: *edits})
 	if err != nil {
 		return err
 	}
-	marks, err := b.receiver.do(request{Op: "marks", N: *edits})
+	marks, err := b.receiver.Do(request{Op: "marks", N: *edits})
 	if err != nil {
 		return err
 	}
@@ -196,10 +193,10 @@ func (b *run) live() error {
 func (b *run) starts() error {
 	var times []float64
 	for range 3 {
-		if _, err := b.receiver.do(request{Op: "close"}); err != nil {
+		if _, err := b.receiver.Do(request{Op: "close"}); err != nil {
 			return err
 		}
-		r, err := b.receiver.do(request{Op: "open", Server: b.url})
+		r, err := b.receiver.Do(request{Op: "open", Server: b.url})
 		if err != nil {
 			return err
 		}
@@ -239,21 +236,4 @@ func printCold(all []figures) {
 	} {
 		fmt.Printf("%-46s"+row.format+"\n", row.name, median(row.of))
 	}
-}
-
-// startServer runs a signaling server in this process.
-func startServer() (url string, stop func(), err error) {
-	sig, err := signaling.New(signaling.Config{})
-	if err != nil {
-		return "", nil, err
-	}
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
-	web := &http.Server{Handler: sig.Handler(), ReadHeaderTimeout: time.Second}
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() { _ = sig.Run(ctx) }()
-	go func() { _ = web.Serve(lis) }()
-	return "http://" + lis.Addr().String(), func() { _ = web.Close(); cancel() }, nil
 }
