@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -110,47 +111,29 @@ func (r recovery) recoverEvents(words peercrypto.Recovery, device peercrypto.Ide
 	if err != nil {
 		return next, nil, err
 	}
-	h := keys.Evaluate(keys.Genesis(genesis), events)
-	if pin, ok := h.State.Recovery(); !ok || pin != words.Pin() {
-		return next, nil, hinted{keys.ErrNoRecovery, "These are another user's words or old ones, or the card is another user's."}
-	}
-	self, now := keys.Device{ID: device.DeviceID(), Key: device.Device.Public()}, time.Now().UnixMilli()
-	off, err := r.dropped(h.State.Devices(), self.ID)
+	keep, err := r.kept(keys.Evaluate(keys.Genesis(genesis), events).State.Devices())
 	if err != nil {
 		return next, nil, err
 	}
-	line, s, err := groupsync.WithoutDevices(h.State, groupsync.Standing(events, h), keys.Signers{Recovery: words.Key()}, self.ID, off, now)
-	if err != nil {
-		return next, nil, err
+	line, err := groupsync.WordsRecovery{
+		Words: words, Genesis: genesis, Events: events, Key: next, Reason: keys.Reason(r.reason), Now: time.Now().UnixMilli(),
+		Device: keys.DeviceSigner{ID: device.DeviceID(), Key: device.Device}, Keep: keep,
+	}.Line()
+	if errors.Is(err, keys.ErrNoRecovery) {
+		err = hinted{err, "These are another user's words or old ones, or the card is another user's."}
 	}
-	event, err := keys.Recover(words, s, next, keys.Reason(r.reason), now)
-	if err != nil {
-		return next, nil, err
-	}
-	line = append(line, event)
-	if len(s.Devices()) == 0 || s.Listed(self) {
-		return next, line, nil
-	}
-	if s, err = s.Apply(event); err != nil {
-		return next, nil, err
-	}
-	event, err = keys.NewAddDevice(s, keys.Signers{Key: next, New: device.Device}, self.ID, now)
-	return next, append(line, event), err
+	return next, line, err
 }
 
-// dropped are the listed devices that are not kept.
-func (r recovery) dropped(listed []keys.Device, self peercrypto.ID) ([]peercrypto.ID, error) {
-	var off []peercrypto.ID
+// kept are the listed devices that stay on the list.
+func (r recovery) kept(listed []keys.Device) ([]peercrypto.ID, error) {
+	var keep []peercrypto.ID
 	used := map[string]bool{"all": true}
 	for _, d := range listed {
-		kept := d.ID == self
 		for _, text := range r.keep {
 			if text == "all" || len(text) >= 4 && (strings.HasPrefix(string(d.ID), text) || strings.HasPrefix(d.ID.Short(), text)) {
-				kept, used[text] = true, true
+				keep, used[text] = append(keep, d.ID), true
 			}
-		}
-		if !kept {
-			off = append(off, d.ID)
 		}
 	}
 	for _, text := range r.keep {
@@ -158,7 +141,7 @@ func (r recovery) dropped(listed []keys.Device, self peercrypto.ID) ([]peercrypt
 			return nil, usageError{fmt.Errorf("--keep %s: none of your devices is called so", text)}
 		}
 	}
-	return off, nil
+	return keep, nil
 }
 
 // recoverHere replaces the key of this data folder's user.
@@ -205,16 +188,16 @@ func (a *app) knownHistory(ctx context.Context, e *groupsync.Engine, id peercryp
 	if err := returnAll(ctx, e, *card); err != nil {
 		return events, false, err
 	}
-	if !recovered(events, h) || h.State.Key() != id.User.Public() || h.Frozen() {
+	if !recovered(h) || h.State.Key() != id.User.Public() || h.Frozen() {
 		return events, false, nil
 	}
 	return events, true, a.showChanged(ctx, id, e)
 }
 
 // recovered tells whether the key that stands was set by the words.
-func recovered(events []keys.Event, h keys.History) bool {
+func recovered(h keys.History) bool {
 	out := false
-	for _, e := range groupsync.Standing(events, h) {
+	for _, e := range h.Line {
 		if e.Op == keys.Rotate {
 			out = e.By == keys.ByRecovery
 		}

@@ -43,7 +43,7 @@ func (e *Engine) RotateKey(ctx context.Context, reason keys.Reason, without []pe
 	if err != nil {
 		return fmt.Errorf("rotating the key: %w", err)
 	}
-	s, line := k.History.State, Standing(k.Events, k.History)
+	s, line := k.History.State, k.History.Line
 	by := keys.Signers{Key: e.cfg.Identity.User}
 	if line, s, err = WithoutDevices(s, line, by, e.deviceID, without, e.now()); err != nil {
 		return fmt.Errorf("rotating the key: %w", err)
@@ -104,7 +104,7 @@ func (e *Engine) SetRecovery(ctx context.Context, old, next peercrypto.Recovery)
 	}
 	event, err := keys.NewSetRecovery(k.History.State, by, e.now())
 	if err == nil {
-		err = e.keepLine(ctx, e.cfg.Identity.User, append(Standing(k.Events, k.History), event), nil)
+		err = e.keepLine(ctx, e.cfg.Identity.User, append(k.History.Line, event), nil)
 	}
 	if err != nil {
 		return fmt.Errorf("setting new recovery words: %w", err)

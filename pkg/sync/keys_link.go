@@ -200,7 +200,7 @@ func (e *Engine) addDevice(ctx context.Context, r requestText) (Welcome, error) 
 	if s, err = s.Apply(event); err != nil {
 		return Welcome{}, err
 	}
-	line := append(Standing(k.Events, k.History), event)
+	line := append(k.History.Line, event)
 	if me := (keys.Device{ID: e.deviceID, Key: e.cfg.Identity.Device.Public()}); !s.Listed(me) {
 		own, err := keys.NewAddDevice(s, keys.Signers{Key: user, New: e.cfg.Identity.Device}, e.deviceID, e.now())
 		if err != nil {

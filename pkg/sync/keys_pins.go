@@ -22,7 +22,7 @@ var ErrNumber = errors.New("the safety numbers differ: do not trust this key unt
 // bucketKeys has what is remembered of each user's keys, by user id: those who were met as members, and those who were asked about.
 const bucketKeys = "keys"
 
-// maxUserEvents bounds what is remembered of one user's history.
+// maxUserEvents bounds how many events of a user are taken from a card or another device at once.
 const maxUserEvents = 256
 
 // userRecord is a value of bucketKeys.
@@ -36,7 +36,7 @@ type userRecord struct {
 type UserKeys struct {
 	Genesis peercrypto.UserGenesis
 	Pin     keys.Pin
-	// Events are all that are known, those that lost a fork too, by (seq, hash).
+	// Events are those that decide: what stands, and two that contend. What lost a fork is not remembered.
 	Events []keys.Event
 	// History is their evaluation.
 	History keys.History
@@ -71,27 +71,6 @@ func (e *Engine) groupKeys(user peercrypto.ID) (bodies []peercrypto.UserGenesis,
 		bodies, events = append(bodies, e.cfg.Identity.Genesis), append(events, e.line...)
 	}
 	return bodies, events
-}
-
-// union adds events that are not there yet.
-func (r *userRecord) union(events []keys.Event) (added bool) {
-	have := map[peercrypto.Hash]bool{}
-	for _, ev := range r.Events {
-		have[ev.Hash()] = true
-	}
-	for _, ev := range events {
-		if h := ev.Hash(); !have[h] && len(r.Events) < maxUserEvents {
-			have[h], added = true, true
-			r.Events = append(r.Events, ev)
-		}
-	}
-	slices.SortFunc(r.Events, func(a, b keys.Event) int {
-		if a.Seq != b.Seq {
-			return int(a.Seq - b.Seq)
-		}
-		return a.Hash().Compare(b.Hash())
-	})
-	return added
 }
 
 // readKeys returns what is remembered of a user; ok is false for nothing.
@@ -151,8 +130,9 @@ func (r userRecord) follow(user peercrypto.ID, known bool, bodies []peercrypto.U
 	if !known {
 		r.Genesis = bodies[0]
 	}
-	r.union(events)
-	h := keys.Evaluate(keys.GenesisOf(user, r.Genesis), r.Events)
+	all := slices.Concat(r.Events, events)
+	all = slices.DeleteFunc(all, func(e keys.Event) bool { return e.Seq > entry.MaxKeyEvents }) // no device can show these
+	h := keys.Evaluate(keys.GenesisOf(user, r.Genesis), all)
 	var news []keys.News
 	tell := func(n keys.News) {
 		if n != keys.Nothing {
@@ -161,7 +141,7 @@ func (r userRecord) follow(user peercrypto.ID, known bool, bodies []peercrypto.U
 	}
 	if known {
 		var n keys.News
-		r.Pin, n = r.Pin.Observe(r.Events, h, now)
+		r.Pin, n = r.Pin.Observe(all, h, now)
 		tell(n)
 	} else {
 		r.Pin = keys.NewPin(r.Genesis, h, now)
@@ -173,7 +153,7 @@ func (r userRecord) follow(user peercrypto.ID, known bool, bodies []peercrypto.U
 			tell(n)
 		}
 	}
-	return UserKeys{r.Genesis, r.Pin, r.Events, h}, news
+	return UserKeys{r.Genesis, r.Pin, h.Decisive(), h}, news
 }
 
 // tellKeys publishes news and notes which key a user's sessions must have.
@@ -261,23 +241,30 @@ func (e *Engine) UserKeys(ctx context.Context, user peercrypto.ID) (UserKeys, er
 
 // SafetyNumber returns the 60 digits that this user and another one compare.
 func (e *Engine) SafetyNumber(ctx context.Context, user peercrypto.ID) (string, error) {
+	number, _, err := e.safetyNumber(ctx, user)
+	return number, err
+}
+
+// safetyNumber returns the number, and what it is of the other user.
+func (e *Engine) safetyNumber(ctx context.Context, user peercrypto.ID) (string, keys.Identity, error) {
 	if user == e.userID {
-		return "", fmt.Errorf("making a safety number: it needs another user: %w", ErrNotFound)
+		return "", keys.Identity{}, fmt.Errorf("making a safety number: it needs another user: %w", ErrNotFound)
 	}
 	other, err := e.UserKeys(ctx, user)
 	if err != nil {
-		return "", err
+		return "", keys.Identity{}, err
 	}
 	mine, err := e.UserKeys(ctx, e.userID)
 	if err != nil {
-		return "", err
+		return "", keys.Identity{}, err
 	}
-	return keys.SafetyNumber(mine.Pin.Identity(), other.Pin.Identity()), nil
+	id := other.Pin.Identity()
+	return keys.SafetyNumber(mine.Pin.Identity(), id), id, nil
 }
 
 // VerifyUser notes that people compared a safety number, which must be the one that this device shows. White space in it does not matter.
 func (e *Engine) VerifyUser(ctx context.Context, user peercrypto.ID, number string) (keys.Pin, error) {
-	want, err := e.SafetyNumber(ctx, user)
+	want, id, err := e.safetyNumber(ctx, user)
 	if err != nil {
 		return keys.Pin{}, err
 	}
@@ -289,11 +276,13 @@ func (e *Engine) VerifyUser(ctx context.Context, user peercrypto.ID, number stri
 	var pin keys.Pin
 	err = e.store.Update(ctx, func(tx Tx) error {
 		rec, ok, err := readKeys(tx, user)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if !ok || !rec.Pin.Usable() {
+		case !ok || !rec.Pin.Usable():
 			return ErrKeyFrozen
+		case rec.Pin.Key != id.Key || rec.Pin.Genesis != id.Genesis: // it changed meanwhile
+			return ErrNumber
 		}
 		rec.Pin = rec.Pin.Verify(e.now())
 		pin = rec.Pin

@@ -60,7 +60,7 @@ type chainFrame struct {
 // last event that led to this device's key.
 func (e *Engine) base(k UserKeys) (keys.State, []keys.Event) {
 	if k.Pin.Frozen || k.History.State.Ended() || k.History.State.Key() == e.cfg.Identity.User.Public() {
-		return k.History.State, Standing(k.Events, k.History)
+		return k.History.State, k.History.Line
 	}
 	line := e.ownLine()
 	return e.stateOf(line), line
@@ -72,7 +72,7 @@ func (e *Engine) baseOf(k UserKeys, events []keys.Event) (keys.State, []keys.Eve
 	if len(events) == 0 || events[0].Prev == s.Head() {
 		return s, line
 	}
-	for _, known := range [][]keys.Event{e.ownLine(), Standing(k.Events, k.History)} {
+	for _, known := range [][]keys.Event{e.ownLine(), k.History.Line} {
 		for i := range len(known) + 1 {
 			if at := e.stateOf(known[:i]); at.Head() == events[0].Prev && at.Key() == e.cfg.Identity.User.Public() {
 				return at, known[:i]
@@ -302,7 +302,7 @@ func (e *Engine) conclude(ctx context.Context) error {
 
 // superseded tells whether a majority or the words have decided behind a place already.
 func superseded(k UserKeys, s keys.State) bool {
-	for _, ev := range Standing(k.Events, k.History) {
+	for _, ev := range k.History.Line {
 		if ev.Prev == s.Head() {
 			return ev.By != keys.ByKey
 		}
@@ -350,8 +350,7 @@ func (e *Engine) takeChain(ctx context.Context, raw ownFrame) error {
 	if f.V != 1 || len(f.Events) > maxUserEvents || len(f.Proposals) > maxProposals {
 		return errors.New("reading what another device knows of the keys: unknown form or too much")
 	}
-	h := keys.Evaluate(keys.GenesisOf(e.userID, e.cfg.Identity.Genesis), f.Events)
-	if h.Refused > 0 || len(h.Unknown) > 0 {
+	if !keys.Connected(keys.GenesisOf(e.userID, e.cfg.Identity.Genesis), f.Events) {
 		return fmt.Errorf("reading what another device knows of the keys: %w", keys.ErrEvent)
 	}
 	before, err := e.observe(ctx, e.userID, nil, nil)
@@ -365,7 +364,7 @@ func (e *Engine) takeChain(ctx context.Context, raw ownFrame) error {
 	if err := e.followLine(ctx, k); err != nil {
 		return err
 	}
-	changed := len(k.Events) > len(before.Events)
+	changed := k.Pin.Head != before.Pin.Head || k.Pin.Frozen != before.Pin.Frozen
 	for _, events := range f.Proposals {
 		s, _ := e.baseOf(k, events)
 		merged, err := e.takeProposal(ctx, s, events)

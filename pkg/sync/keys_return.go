@@ -29,7 +29,7 @@ const (
 // secret among their members: who has it can find their devices at the signaling server.
 type Card struct {
 	Genesis peercrypto.UserGenesis
-	Keys    []keys.Event // all that are known, those that lost a fork too
+	Keys    []keys.Event // those that decide: UserKeys.Events
 	Groups  []CardGroup
 }
 
@@ -99,7 +99,7 @@ func ParseCard(text string) (Card, error) {
 	if len(c.Keys) > maxUserEvents || len(c.Groups) > maxJoins {
 		return fail("it has too many events or groups")
 	}
-	if h := keys.Evaluate(keys.Genesis(c.Genesis), c.Keys); h.Refused > 0 || len(h.Unknown) > 0 {
+	if !keys.Connected(keys.Genesis(c.Genesis), c.Keys) {
 		return fail("its key events do not follow each other")
 	}
 	for _, g := range c.Groups {

@@ -107,14 +107,12 @@ func currentIdentity(ctx context.Context, store Store, id peercrypto.Identity) (
 	if err != nil {
 		return id, rec, err
 	}
-	known.union(own)
-	known.union(rec.Events)
-	h := keys.Evaluate(keys.GenesisOf(user, id.Genesis), known.Events)
+	h := keys.Evaluate(keys.GenesisOf(user, id.Genesis), slices.Concat(known.Events, own, rec.Events))
 	for _, k := range []peercrypto.SigningKey{id.User, rec.key()} {
 		if k.IsZero() || h.Frozen() || h.State.Ended() || h.State.Key() != k.Public() {
 			continue
 		}
-		if next, err := withLine(id, k, Standing(known.Events, h)); err == nil {
+		if next, err := withLine(id, k, h.Line); err == nil {
 			return next, rec, nil
 		}
 	}
@@ -125,17 +123,6 @@ func currentIdentity(ctx context.Context, store Store, id peercrypto.Identity) (
 		}
 	}
 	return id, rec, nil
-}
-
-// Standing lists the events of a history that stand, the first one first.
-func Standing(events []keys.Event, h keys.History) []keys.Event {
-	out := make([]keys.Event, 0, len(h.Path)+1)
-	for _, hash := range h.Path {
-		if i := slices.IndexFunc(events, func(e keys.Event) bool { return e.Hash() == hash }); i >= 0 {
-			out = append(out, events[i])
-		}
-	}
-	return out
 }
 
 // withLine returns an identity with another key and the history that leads there.
@@ -305,7 +292,7 @@ func (e *Engine) lineState() keys.State { return e.stateOf(e.ownLine()) }
 
 // followLine makes the own line longer by what stands behind it under the same key.
 func (e *Engine) followLine(ctx context.Context, k UserKeys) error {
-	line := Standing(k.Events, k.History)
+	line := k.History.Line
 	if !k.Pin.Usable() || k.History.State.Key() != e.cfg.Identity.User.Public() || k.History.State.Head() == e.lineState().Head() {
 		return nil
 	}

@@ -135,13 +135,13 @@ func (e *Engine) secretNow(k UserKeys) (keySecret, error) {
 	e.selfMu.Lock()
 	defer e.selfMu.Unlock()
 	topics := append([]oldTopic{{e.self.Topic, e.now() + oldTopicFor.Milliseconds()}}, e.self.Old...)
-	return keySecret{1, peercrypto.EncodeB64u(id.User.ExportSeed()), Standing(k.Events, k.History), topics[:min(len(topics), maxOldTopics)]}, nil
+	return keySecret{1, peercrypto.EncodeB64u(id.User.ExportSeed()), k.History.Line, topics[:min(len(topics), maxOldTopics)]}, nil
 }
 
 // revoked tells whether a history took a device off the list.
 func revoked(k UserKeys, device peercrypto.ID) bool {
 	out := false
-	for _, ev := range Standing(k.Events, k.History) {
+	for _, ev := range k.History.Line {
 		if ev.Device != nil && ev.Device.ID == device {
 			out = ev.Op == keys.RevokeDevice
 		}
@@ -311,7 +311,7 @@ func (e *Engine) takeKey(ctx context.Context, need keyNeed, secret peercrypto.Bo
 	case key.Public() == e.cfg.Identity.User.Public():
 		return nil
 	}
-	if err := e.keepKey(ctx, key, Standing(k.Events, k.History), what.Topics, true); err != nil {
+	if err := e.keepKey(ctx, key, k.History.Line, what.Topics, true); err != nil {
 		return fmt.Errorf("storing a key that came: %w", err)
 	}
 	e.log.Info("the user's new key came from another of its devices")

@@ -43,8 +43,9 @@
 //
 // # Bounds
 //
-// At most 32 devices, 33 signatures and 16 KiB an event, 1,024 events that
-// [Evaluate] looks at, those with the lowest (seq, hash).
+// At most 32 devices, 33 signatures and 16 KiB an event. [Evaluate] verifies at
+// each place the events that would stand there, the highest class first, and
+// no more; what lost once never counts again and need not be kept.
 //
 // # In a group
 //

@@ -7,7 +7,7 @@ import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 )
 
-// MaxEvents bounds what [Evaluate] looks at.
+// MaxEvents bounds what [Connected] looks at.
 const MaxEvents = 1024
 
 // Step is an event in a fork.
@@ -38,12 +38,10 @@ type History struct {
 	Path []peercrypto.Hash
 	// Contending are the two events that froze the history behind Path; else it is empty.
 	Contending []peercrypto.Hash
-	// Unknown are the hashes that events name as the one before and that are
-	// not there. Sorted.
-	Unknown []peercrypto.Hash
-	// Refused counts events that don't follow what they name, or have a wrong
-	// signature.
-	Refused int
+	// Line are the events of Path.
+	Line []Event
+
+	contenders []Event
 }
 
 // Frozen reports whether the key can't be used until a fork is settled.
@@ -52,70 +50,71 @@ func (h History) Frozen() bool { return len(h.Contending) > 0 }
 // Holds reports whether an event stands.
 func (h History) Holds(event peercrypto.Hash) bool { return slices.Contains(h.Path, event) }
 
+// Decisive returns the events on which the evaluation rests: those that stand and those that contend. The others have lost for good:
+// with any further events the set says the same whether they are in it or not.
+func (h History) Decisive() []Event { return slices.Concat(h.Line, h.contenders) }
+
 // Evaluate finds what a set of events says: a function of the set, whatever
-// order it has. What can't count is left out. Of more than [MaxEvents] events
-// those with the lowest (seq, hash) count.
+// order it has. What can't count is left out. It verifies those events only that
+// decide, so that what somebody adds to the set costs little and hides nothing.
 func Evaluate(genesis State, events []Event) History {
-	t := newTree(genesis, events)
-	h := History{State: genesis, Refused: t.refused, Unknown: t.unknown}
-	for {
-		steps := t.steps[h.State.head]
-		if len(steps) == 0 {
-			return h
-		}
-		next, contending := Fork(steps)
-		if len(contending) > 0 {
-			h.Contending = contending
-			return h
-		}
-		h.State = t.states[next]
-		h.Path = append(h.Path, next)
-	}
-}
-
-// tree has every event that follows what it names.
-type tree struct {
-	states  map[peercrypto.Hash]State // after each event
-	steps   map[peercrypto.Hash][]Step
-	unknown []peercrypto.Hash
-	refused int
-}
-
-func newTree(genesis State, events []Event) *tree {
-	type hashed struct {
+	type step struct {
 		Event
-		hash peercrypto.Hash
+		hash  peercrypto.Hash
+		state State
 	}
-	all := make([]hashed, len(events))
-	for i, e := range events {
-		all[i] = hashed{e, e.Hash()}
+	behind := map[peercrypto.Hash][]step{}
+	for _, e := range events {
+		behind[e.Prev] = append(behind[e.Prev], step{Event: e, hash: e.Hash()})
 	}
-	slices.SortStableFunc(all, func(a, b hashed) int { return cmp.Or(cmp.Compare(a.Seq, b.Seq), a.hash.Compare(b.hash)) })
-	t := &tree{states: map[peercrypto.Hash]State{genesis.head: genesis}, steps: map[peercrypto.Hash][]Step{}}
-	missing := map[peercrypto.Hash]bool{}
-	for _, e := range all {
-		if _, known := t.states[e.hash]; known {
-			continue
-		}
-		if len(t.states) > MaxEvents {
-			break
-		}
-		prev, known := t.states[e.Prev]
-		if !known { // those before it come first
-			if !missing[e.Prev] {
-				missing[e.Prev] = true
-				t.unknown = append(t.unknown, e.Prev)
+	h := History{State: genesis}
+	for {
+		steps := behind[h.State.head]
+		slices.SortStableFunc(steps, func(a, b step) int { return cmp.Or(b.By.Compare(a.By), a.hash.Compare(b.hash)) })
+		var found []step
+		for _, s := range steps {
+			if len(found) == 1 && (found[0].By != ByKey || found[0].hash == s.hash) {
+				continue // it lost, or is there already
 			}
-			continue
+			var err error
+			if s.state, err = h.State.Apply(s.Event); err == nil {
+				found = append(found, s)
+			}
+			if len(found) == 2 {
+				break
+			}
 		}
-		next, err := prev.Apply(e.Event)
-		if err != nil {
-			t.refused++
-			continue
+		switch len(found) {
+		case 0:
+			return h
+		case 2:
+			h.Contending = []peercrypto.Hash{found[0].hash, found[1].hash}
+			h.contenders = []Event{found[0].Event, found[1].Event}
+			return h
 		}
-		t.states[e.hash] = next
-		t.steps[e.Prev] = append(t.steps[e.Prev], Step{e.hash, e.By})
+		h.State = found[0].state
+		h.Path, h.Line = append(h.Path, found[0].hash), append(h.Line, found[0].Event)
 	}
-	slices.SortFunc(t.unknown, peercrypto.Hash.Compare)
-	return t
+}
+
+// Connected tells whether each of at most [MaxEvents] events is a good one that follows the genesis or another one of them.
+func Connected(genesis State, events []Event) bool {
+	if len(events) > MaxEvents {
+		return false
+	}
+	sorted := slices.Clone(events)
+	slices.SortStableFunc(sorted, func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
+	states := map[peercrypto.Hash]State{genesis.head: genesis}
+	for _, e := range sorted {
+		prev, known := states[e.Prev]
+		if !known {
+			return false
+		}
+		next, err := prev.Apply(e)
+		if err != nil {
+			return false
+		}
+		states[next.head] = next
+	}
+	return true
 }

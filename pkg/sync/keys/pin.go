@@ -95,7 +95,7 @@ func (p Pin) Observe(events []Event, h History, now int64) (Pin, News) {
 		return p, KeyEnded
 	case p.Key == old.Key:
 		return p, Nothing
-	case selfSigned(h, old.Head, events):
+	case selfSigned(h, old.Head):
 		p.Rotated = p.Rotated || p.Trust == Verified
 		return p, KeyRotated
 	}
@@ -106,15 +106,9 @@ func (p Pin) Observe(events []Event, h History, now int64) (Pin, News) {
 }
 
 // selfSigned tells whether all events behind one, as far as they stand, are by the key.
-func selfSigned(h History, behind peercrypto.Hash, events []Event) bool {
+func selfSigned(h History, behind peercrypto.Hash) bool {
 	from := slices.Index(h.Path, behind) + 1
-	for _, hash := range h.Path[from:] {
-		i := slices.IndexFunc(events, func(e Event) bool { return e.Hash() == hash })
-		if i < 0 || events[i].By != ByKey {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(h.Line[from:], func(e Event) bool { return e.By != ByKey })
 }
 
 // Introduce notes that an admin of a shared group vouched for the pinned

@@ -1,0 +1,152 @@
+package sync_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
+	"github.com/peersignal/peersignal/pkg/sync/storetest"
+)
+
+// lineByKey is a history of n rotations by whoever has a key.
+func lineByKey(t testing.TB, s keys.State, key peercrypto.SigningKey, n int, now int64) ([]keys.Event, peercrypto.SigningKey) {
+	t.Helper()
+	var line []keys.Event
+	for range n {
+		next := newKey(t)
+		e, err := keys.NewRotate(s, keys.Signers{Key: key, New: next}, keys.Rotated, now)
+		must(t, err)
+		s, err = s.Apply(e)
+		must(t, err)
+		line, key = append(line, e), next
+	}
+	return line, key
+}
+
+// shows opens a session of another user's device with a history of keys and returns how it ended.
+func (n *node) shows(p groupsync.Peer, key peercrypto.PublicKey, line []keys.Event) error {
+	n.t.Helper()
+	p.UserKey, p.Keys = key, line
+	end, _ := newPipe()
+	must(n.t, end.Close())
+	return n.NewSession(p, end).Run(n.t.Context())
+}
+
+// TestWordsAgainstFloodOfEvents: whoever stole the key shows members more contending events than they remember. The words settle it.
+func TestWordsAgainstFloodOfEvents(t *testing.T) {
+	victim, words := recovering(t)
+	a := newNode(t, 1)
+	g := a.create("garden")
+	join(t, a, g, entry.Write, victim)
+	now := a.clock.Now().UnixMilli()
+	start := keys.Genesis(victim.ident.Genesis)
+	for range 6 {
+		line, key := lineByKey(t, start, victim.ident.User, entry.MaxKeyEvents, now)
+		_ = a.shows(victim.peer(), key.Public(), line)
+	}
+	ident := recoverWith(t, words, groupsync.Card{Genesis: victim.ident.Genesis}, now)
+	_ = a.shows(victim.peer(), ident.User.Public(), historyOf(ident))
+	k, err := a.UserKeys(t.Context(), victim.UserID())
+	must(t, err)
+	if k.Pin.Key != ident.User.Public() || k.Pin.Frozen || len(k.Events) > entry.MaxKeyEvents+2 {
+		t.Errorf("%+v with %d events", k.Pin, len(k.Events))
+	}
+	card, err := a.Card(t.Context(), victim.UserID(), true)
+	must(t, err)
+	_, err = groupsync.ParseCard(card.Text())
+	must(t, err)
+	back := openNode(t, ident, storetest.NewMemory(), "again")
+	if err := a.shows(back.peer(), ident.User.Public(), historyOf(ident)); errors.Is(err, groupsync.ErrKeyRefused) {
+		t.Error(err)
+	}
+}
+
+// TestWordsAgainstFullHistory: whoever stole the key fills the history as far as it can be shown, with keys or with devices. The words still
+// set a key, leave room for more, and everybody takes it.
+func TestWordsAgainstFullHistory(t *testing.T) {
+	victim, words := recovering(t)
+	a := newNode(t, 1)
+	g := a.create("garden")
+	join(t, a, g, entry.Write, victim)
+	now := a.clock.Now().UnixMilli()
+	start := keys.Genesis(victim.ident.Genesis)
+	rotations, key := lineByKey(t, start, victim.ident.User, entry.MaxKeyEvents, now)
+	if err := a.shows(victim.peer(), key.Public(), rotations); errors.Is(err, groupsync.ErrKeyRefused) {
+		t.Fatal(err)
+	}
+	var listed []keys.Event
+	s := start
+	for len(listed) < 50 {
+		device := newKey(t)
+		id := peercrypto.DeviceBody{Created: now, Key: device.Public()}.ID()
+		add, err := keys.NewAddDevice(s, keys.Signers{Key: victim.ident.User, New: device}, id, now)
+		must(t, err)
+		s, err = s.Apply(add)
+		must(t, err)
+		listed = append(listed, add)
+		if len(listed) < 20 {
+			continue
+		}
+		off, err := keys.NewRevokeDevice(s, keys.Signers{Key: victim.ident.User}, id, now)
+		must(t, err)
+		s, err = s.Apply(off)
+		must(t, err)
+		listed = append(listed, off)
+	}
+	known, err := a.UserKeys(t.Context(), victim.UserID())
+	must(t, err)
+	for _, events := range [][]keys.Event{nil, listed, rotations[:48], known.Events} {
+		fresh := identity(t, 4)
+		line, err := groupsync.WordsRecovery{
+			Words: words, Genesis: victim.ident.Genesis, Events: events, Reason: keys.Compromised, Now: now, Key: fresh.User,
+			Device: keys.DeviceSigner{ID: fresh.DeviceID(), Key: fresh.Device},
+		}.Line()
+		must(t, err)
+		if len(line) > entry.MaxKeyEvents-8 || len(line) < min(len(events), 30) {
+			t.Errorf("%d events behind %d", len(line), len(events))
+		}
+		var raw [][]byte
+		for _, e := range line {
+			b, err := e.Canonical()
+			must(t, err)
+			raw = append(raw, b)
+		}
+		_, err = groupsync.ParseHistory(victim.ident.Genesis, raw, fresh.User.Public())
+		must(t, err)
+		if len(events) < entry.MaxKeyEvents {
+			continue
+		}
+		if err := a.shows(victim.peer(), fresh.User.Public(), line); errors.Is(err, groupsync.ErrKeyRefused) {
+			t.Error(err)
+		}
+		k, err := a.UserKeys(t.Context(), victim.UserID())
+		must(t, err)
+		if k.Pin.Key != fresh.User.Public() {
+			t.Errorf("%+v", k.Pin)
+		}
+	}
+}
+
+// TestBrokenTwinOfRecovery: a copy of the recovery with another signature comes first, and hides the good one from nobody.
+func TestBrokenTwinOfRecovery(t *testing.T) {
+	victim, words := recovering(t)
+	a := newNode(t, 1)
+	g := a.create("garden")
+	join(t, a, g, entry.Write, victim)
+	ident := recoverWith(t, words, groupsync.Card{Genesis: victim.ident.Genesis}, a.clock.Now().UnixMilli())
+	good := historyOf(ident)[0]
+	twin := good
+	twin.Sigs = slices.Clone(good.Sigs)
+	twin.Sigs[0].Sig[5]++
+	_ = a.shows(victim.peer(), victim.ident.User.Public(), []keys.Event{twin})
+	_ = a.shows(victim.peer(), ident.User.Public(), []keys.Event{good})
+	k, err := a.UserKeys(t.Context(), victim.UserID())
+	must(t, err)
+	if k.Pin.Key != ident.User.Public() || len(k.Events) != 1 || k.Events[0].Sigs[0] != good.Sigs[0] {
+		t.Errorf("%+v", k)
+	}
+}
