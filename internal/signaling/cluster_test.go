@@ -3,10 +3,13 @@ package signaling_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/peersignal/peersignal/internal/signaling"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -201,22 +204,99 @@ func TestSilentNode(t *testing.T) {
 	a.joined(tag(1), b)
 }
 
+// TestMalformedBusMessages: each is counted and dropped, and what is well-formed and says nothing is not.
 func TestMalformedBusMessages(t *testing.T) {
 	bus := signaling.NewMemBus()
-	n := startNode(t, bus, "one", signaling.Config{})
+	registry := prometheus.NewRegistry()
+	n := startNode(t, bus, "one", signaling.Config{Registerer: registry})
 	a := connect(t, n, newDevice(t))
 	a.hold(tag(1))
+	const sig = `{"v":1,"k":"sig","n":"x","sig":{"kind":"offer","to":"a","from":"b","conn":"c"}}`
+	malformed := []string{
+		"", "\n", "null\n", "{}\n", sig, `{"v":1,"k":"beat","n":"x"`, `{"v":1,"k":"beat","n":"x"}`,
+		`{"v":2,"k":"beat","n":"x"}` + "\n", `{"v":1,"k":"beat"}` + "\n", `{"v":1,"k":"beat","n":"X"}` + "\n",
+		`{"v":1,"k":"beat","n":"a.b"}` + "\n", `{"v":1,"k":"beat","n":"` + strings.Repeat("x", 65) + `"}` + "\n",
+		`{"v":1,"k":"up","n":"x"}` + "\n", `{"v":1,"k":"up","n":"x","ss":[{"id":"AAAAAAAAAAAAAAAAAAAAAA"}]}` + "\n",
+		`{"v":1,"k":"tags","n":"x","id":null}` + "\n", `{"v":1,"k":"down","n":"x"}` + "\n",
+		`{"v":1,"k":"sig","n":"x"}` + "\n{}", sig + "\n", sig + "\n" + strings.Repeat("x", wire.MaxFrame+1),
+		`{"v":1,"k":"beat","n":"x"}` + "\n" + strings.Repeat("x", 1<<20),
+	}
+	for i, p := range malformed {
+		if err := bus.Publish(t.Context(), "one", []byte(p)); err != nil {
+			t.Fatal(err)
+		}
+		until(t, fmt.Sprintf("message %d is dropped: %.80q", i, p), func() bool { return dropped(t, registry, "malformed") == i+1 })
+	}
 	for _, p := range []string{
-		"", "\n", "null\n", "{}\n", `{"v":1,"k":"up","n":"x"}` + "\n", `{"v":1,"k":"sig","n":"x"}` + "\n",
-		`{"v":2,"k":"beat","n":"x"}` + "\n", `{"v":1,"k":"tags","n":"x","id":null}` + "\n",
 		`{"v":1,"k":"snap","n":"x","ss":[{"id":"AAAAAAAAAAAAAAAAAAAAAA"}],"l":true}` + "\n",
 		`{"v":1,"k":"ack","n":"x","r":77}` + "\n", `{"v":1,"k":"what","n":"x"}` + "\n",
 	} {
-		if err := bus.Publish(context.Background(), "one", []byte(p)); err != nil {
+		if err := bus.Publish(t.Context(), "one", []byte(p)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	until(t, "the other node", func() bool { return n.Stats().Nodes == 1 })
 	a.quiet()
+	if got := dropped(t, registry, "malformed"); got != len(malformed) {
+		t.Errorf("%d dropped, want %d", got, len(malformed))
+	}
+}
+
+// dropped counts the messages of the bus that were dropped for a reason.
+func dropped(t *testing.T, r *prometheus.Registry, reason string) int {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "peersignal_signaling_bus_dropped_total" && m.GetLabel()[0].GetValue() == reason {
+				return int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return 0
+}
+
+// TestSignalsWithoutAnswerAreBounded: a node that never answers costs only so much.
+func TestSignalsWithoutAnswerAreBounded(t *testing.T) {
+	mem := signaling.NewMemBus()
+	bus := &flakyBus{Bus: mem, lose: func(_ string, p []byte) bool { return kindOf(p) == "sig" }}
+	n1 := startNode(t, bus, "one", signaling.Config{Limits: signaling.Limits{BusPendingSignals: 20}})
+	n2 := startNode(t, mem, "two", signaling.Config{})
+	a, b := connect(t, n1, newDevice(t)), connect(t, n2, newDevice(t))
+	meet(t, a, b, tag(1))
+	for range 20 {
+		a.ask(wire.KindCandidate, b.id(), tag(1))
+	}
+	a.want(wire.CodeOffline, a.signal(wire.KindCandidate, b.id(), tag(1), newConnID()))
+}
+
+// TestBusQueueIsBounded: a bus that takes nothing any more costs only so much; the sender is told at once.
+func TestBusQueueIsBounded(t *testing.T) {
+	mem := signaling.NewMemBus()
+	stuck := make(chan struct{})
+	bus := &flakyBus{Bus: mem, lose: func(_ string, p []byte) bool {
+		if kindOf(p) == "sig" {
+			<-stuck
+		}
+		return false
+	}}
+	n1 := startNode(t, bus, "one", signaling.Config{Limits: signaling.Limits{BusQueueBytes: 512 << 10}})
+	n2 := startNode(t, mem, "two", signaling.Config{})
+	a, b := connect(t, n1, newDevice(t)), connect(t, n2, newDevice(t))
+	t.Cleanup(func() { close(stuck) })
+	meet(t, a, b, tag(1))
+	big := wire.NewEnvelope(nil, make([]byte, 40<<10))
+	const most = 12 // one that the bus has, and as many as fit into the queue
+	for range most + 1 {
+		a.nextID++
+		a.send(&wire.Signal{Kind: wire.KindCandidate, ID: a.nextID, To: b.id(), Via: tag(1), Conn: newConnID(), Env: big})
+	}
+	if r := read[*wire.Result](a); r.Code != wire.CodeOffline || r.ID <= most/2 {
+		t.Errorf("got %+v", r)
+	}
 }
 
 func TestMemBus(t *testing.T) {

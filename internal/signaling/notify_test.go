@@ -120,6 +120,51 @@ func TestNotificationsAreBounded(t *testing.T) {
 	}
 }
 
+// TestNotificationsTakeSoMuch: what waits is bounded in bytes, for one device and for all, and can be nothing.
+func TestNotificationsTakeSoMuch(t *testing.T) {
+	big := wire.NewEnvelope(&peercrypto.BoxPublicKey{9}, make([]byte, 8<<10)) // 11 KiB of text
+	for name, tc := range map[string]struct {
+		limits signaling.Limits
+		fit    int
+	}{
+		"one device":  {signaling.Limits{}, 5},
+		"all devices": {signaling.Limits{NotifyBytes: 40 << 10}, 3},
+		"none":        {signaling.Limits{NotifyTime: -1}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.limits.ResumeWindow = 10 * time.Millisecond
+			n := start(t, signaling.Config{Limits: tc.limits})
+			a, b := pair(t, n)
+			gone(t, n, a)
+			b.left(tag(1), a)
+			for i := range tc.fit + 1 {
+				b.nextID++
+				b.send(&wire.Signal{Kind: wire.KindNotify, ID: b.nextID, To: a.id(), Via: tag(1), Conn: newConnID(), Env: big})
+				want := wire.CodeQueued
+				if i == tc.fit {
+					want = wire.CodeOffline
+				}
+				b.want(want, b.result(b.nextID))
+			}
+			again := connect(t, n, a.device)
+			for range tc.fit {
+				read[*wire.Signal](again)
+			}
+			again.quiet()
+		})
+	}
+}
+
+// TestNotifyWhoWasHereLongAgo: what is left of a session says for minutes who may leave something for its device, and not longer.
+func TestNotifyWhoWasHereLongAgo(t *testing.T) {
+	n := start(t, signaling.Config{Limits: signaling.Limits{ResumeWindow: 10 * time.Millisecond, RememberTime: -1}})
+	a, b := pair(t, n)
+	gone(t, n, a)
+	b.left(tag(1), a)
+	b.want(wire.CodeNotAllowed, b.notify(a.id(), tag(1)))
+	connect(t, n, a.device).quiet()
+}
+
 func TestNotificationsExpire(t *testing.T) {
 	n := start(t, signaling.Config{Limits: signaling.Limits{ResumeWindow: 10 * time.Millisecond, NotifyTime: time.Nanosecond}})
 	a, b := pair(t, n)
