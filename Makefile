@@ -28,7 +28,7 @@ test: vet build ## everything that CI runs: vet, tests with the race detector, e
 	$(GO) test -race -timeout 20m $(RACE_PACKAGES)
 	$(GO) test -timeout 20m ./cmd/...
 	$(GO) test -count=1 -timeout 20m ./test/... # they run programs, which the cache does not see
-	$(GO) run ./test/nat -bin bin -short
+	$(GO) run ./test/nat -bin bin -short -tries 2
 	@FUZZTIME=$(FUZZTIME) $(GO) run ./test/fuzz
 
 .PHONY: e2e-nat

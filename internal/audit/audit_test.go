@@ -15,14 +15,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"github.com/peersignal/peersignal/internal/audit"
+	"github.com/peersignal/peersignal/test/leak"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden file")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // start runs a log until stop is called, which waits for its end.
 func start(t *testing.T, cfg audit.Config) (log *audit.Log, stop func()) {

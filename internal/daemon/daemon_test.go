@@ -18,21 +18,20 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/peersignal/peersignal/internal/daemon"
 	"github.com/peersignal/peersignal/internal/daemon/api"
 	"github.com/peersignal/peersignal/internal/daemon/client"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer"
 	"github.com/peersignal/peersignal/pkg/sync/sqlite"
+	"github.com/peersignal/peersignal/test/leak"
 )
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv("DAEMON_TEST_CALL"); path != "" {
 		os.Exit(callAsOther(path))
 	}
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // world is a daemon without a signaling server.

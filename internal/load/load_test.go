@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/peersignal/peersignal/internal/load"
 	"github.com/peersignal/peersignal/internal/signaling"
+	"github.com/peersignal/peersignal/test/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // startServer serves signaling on loopback, and gives its URL and name.
 func startServer(t *testing.T, limits signaling.Limits) (url, name string) {

@@ -20,16 +20,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/peersignal/peersignal/internal/notify"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/test/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // browser is the other end: a subscription and what it takes to read its pushes (RFC 8291).
 type browser struct {

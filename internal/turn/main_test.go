@@ -3,7 +3,7 @@ package turn_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/peersignal/peersignal/test/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }

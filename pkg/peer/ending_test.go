@@ -3,6 +3,7 @@ package peer_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -27,6 +28,10 @@ func TestRemovedMemberLearnsIt(t *testing.T) {
 	alice.invites(bob, group, groupsync.InviteOptions{})
 	alice.put(group, `{"type":"Note","text":"for both"}`)
 	equal(t, group, 1, alice, bob)
+	// Names travel beside the group and may come a moment later.
+	eventually(t, "bob knows alice's name", func() bool {
+		return slices.ContainsFunc(bob.group(group).Members, func(m groupsync.MemberInfo) bool { return m.Name == "alice" })
+	})
 	from := bob.events.len()
 	if err := alice.Remove(deadline(t), group, bob.User(), "moved away"); err != nil {
 		t.Fatal(err)
@@ -35,7 +40,6 @@ func TestRemovedMemberLearnsIt(t *testing.T) {
 		r, ok := ev.(peer.RemovedFromGroup)
 		return ok && r == peer.RemovedFromGroup{Group: group, By: alice.User(), Reason: "moved away"}
 	})
-	// Names travel beside the group and may come a moment later.
 	eventually(t, "bob knows by whom", func() bool { r := bob.group(group).Removed; return r != nil && r.Name == "alice" })
 	g := bob.group(group)
 	if g.Joined || !g.Left || g.Removed.Reason != "moved away" {

@@ -2,7 +2,9 @@ package peer_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -10,16 +12,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/peersignal/peersignal/internal/signaling"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/sqlite"
+	"github.com/peersignal/peersignal/test/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // patience is how long a test waits for what has to happen.
 const patience = 2 * time.Minute
@@ -33,7 +34,7 @@ type server struct {
 
 func startServer(t testing.TB) *server {
 	t.Helper()
-	s := &server{t: t, addr: "127.0.0.1:0"}
+	s := &server{t: t}
 	s.start()
 	t.Cleanup(func() { s.stop() })
 	return s
@@ -47,10 +48,15 @@ func (s *server) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	lis, err := net.Listen("tcp", s.addr)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	var lis net.Listener
+	eventually(s.t, "a free port", func() bool {
+		at := s.addr
+		if at == "" { // below the ports of clients, one of which could have it when the server comes back
+			at = fmt.Sprintf("127.0.0.1:%d", 16_384+rand.IntN(16_384))
+		}
+		lis, err = net.Listen("tcp", at)
+		return err == nil
+	})
 	s.addr = lis.Addr().String()
 	web := &http.Server{Handler: sig.Handler(), ReadHeaderTimeout: time.Second}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -13,15 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 	"github.com/peersignal/peersignal/pkg/sync/storetest"
+	"github.com/peersignal/peersignal/test/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // A clock is a wall clock that tests can shift.
 type clock struct {

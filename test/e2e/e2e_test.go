@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,22 +48,13 @@ func world(t *testing.T) (context.Context, *harness.World) {
 		w.Close()
 		cancel()
 		if t.Failed() {
-			printLogs(t, w)
+			t.Log(w.Logs(40))
 		}
 	})
 	if err := w.StartServer(ctx); err != nil {
 		t.Fatal(err)
 	}
 	return ctx, w
-}
-
-func printLogs(t *testing.T, w *harness.World) {
-	logs, _ := filepath.Glob(filepath.Join(w.Dir, "*.log"))
-	for _, path := range logs {
-		text, _ := os.ReadFile(path)
-		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-		t.Logf("%s:\n%s", filepath.Base(path), strings.Join(lines[max(0, len(lines)-25):], "\n"))
-	}
 }
 
 func user(t *testing.T, ctx context.Context, w *harness.World, name string, extra ...string) *harness.Daemon {
@@ -91,13 +83,22 @@ func cli(t *testing.T, ctx context.Context, d *harness.Daemon, args ...string) [
 	return out
 }
 
-// join lets a create a group if it does not exist and b join it.
+// join lets a create a group if it does not exist and b join it, and waits until they know each other's names.
 func join(t *testing.T, ctx context.Context, a, b *harness.Daemon, name string) {
 	t.Helper()
 	if !has(t, ctx, a, name) {
 		cli(t, ctx, a, "group", "create", name)
 	}
 	cli(t, ctx, b, "join", invite(t, ctx, a, name).Link, "--yes", "--wait")
+	for _, side := range [][2]*harness.Daemon{{a, b}, {b, a}} {
+		user := status(t, ctx, side[1]).User
+		if err := harness.Until(ctx, side[0].Name+" to know "+side[1].Name, func() (bool, error) {
+			g, _ := find(status(t, ctx, side[0]), name)
+			return slices.ContainsFunc(g.Members, func(m api.Member) bool { return m.User == user && m.Name != "" }), nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func invite(t *testing.T, ctx context.Context, a *harness.Daemon, name string, extra ...string) api.Invitation {

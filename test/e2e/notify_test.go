@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"context"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -45,6 +48,7 @@ func TestNotify(t *testing.T) {
 	}
 	until(first)
 	b.Process.Kill()
+	waitParked(t, ctx, w)
 	if got := notify(second); len(got) != 1 || got[0].Delivery != "queued" {
 		t.Fatalf("notify who was killed: %+v", got)
 	}
@@ -55,4 +59,24 @@ func TestNotify(t *testing.T) {
 	}
 	cli(t, ctx, b, "inbox", "--clear")
 	until()
+}
+
+// waitParked waits until the server has noticed that a device is gone.
+func waitParked(t *testing.T, ctx context.Context, w *harness.World) {
+	t.Helper()
+	if err := harness.Until(ctx, "the end of a connection", func() (bool, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.URL()+"/metrics", nil)
+		if err != nil {
+			return false, err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return false, err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		text, err := io.ReadAll(resp.Body)
+		return strings.Contains(string(text), "\npeersignal_signaling_parked 1\n"), err
+	}); err != nil {
+		t.Fatal(err)
+	}
 }

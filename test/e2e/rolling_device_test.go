@@ -38,6 +38,7 @@ type rolling struct {
 	ups       int               // connections that became ready
 	resumed   int               // of them, those that went on
 	up        bool
+	quiet     bool // no offer is under way, and none will be
 }
 
 func newRolling(t *testing.T, host string, who someone, peer peercrypto.ID, tag peercrypto.Tag) *rolling {
@@ -246,6 +247,9 @@ func (c *rollingConn) offers(ctx context.Context, quit <-chan struct{}) {
 	for ctx.Err() == nil {
 		select {
 		case <-quit:
+			c.mu.Lock()
+			c.quiet = true
+			c.mu.Unlock()
 			return
 		default:
 		}

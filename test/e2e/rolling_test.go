@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,7 +23,7 @@ const (
 // once: no offer that was called delivered is lost, everybody is back, and the
 // reconnects are spread over the window.
 func TestRollingRestart(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	sw := newTCPSwitch(t)
 	server := startBehind(t, ctx, sw, 0)
@@ -68,15 +67,9 @@ func TestRollingRestart(t *testing.T) {
 // to it.
 func startBehind(t *testing.T, ctx context.Context, sw *tcpSwitch, n int) *harness.Process {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	_ = ln.Close()
 	name := fmt.Sprintf("peersignal-%d", n)
 	p, err := harness.Start(name, filepath.Join(t.TempDir(), name+".log"), nil, nil, bin.Peersignal,
-		"--listen", addr, "--name", sw.addr(), "--turn=false", "--drain-window", rollingWindow.String(),
+		"--listen", "127.0.0.1:0", "--name", sw.addr(), "--turn=false", "--drain-window", rollingWindow.String(),
 		"--messages-per-10s", "1000000", "--offers-per-minute", "1000000", "--offers-at-once", "1000000",
 		"--max-sessions-per-address=-1")
 	if err != nil {
@@ -88,17 +81,11 @@ func startBehind(t *testing.T, ctx context.Context, sw *tcpSwitch, n int) *harne
 			t.Errorf("%s:\n%s", name, log)
 		}
 	})
-	err = harness.Until(ctx, name+" to accept connections", func() (bool, error) {
-		c, err := net.DialTimeout("tcp", addr, time.Second)
-		if err != nil {
-			return false, nil
-		}
-		return true, c.Close()
-	})
+	found, err := p.WaitLog(ctx, `clients use .* \(on ([0-9.:]+)\)`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sw.turn(addr)
+	sw.turn(found[1])
 	return p
 }
 
@@ -148,10 +135,19 @@ func allBack(t *testing.T, ctx context.Context, devices []*rolling, ups int) {
 	}
 }
 
-// settled waits until what was delivered has arrived.
+// settled waits until nobody offers any more and what was delivered has arrived.
 func settled(t *testing.T, ctx context.Context, devices []*rolling) {
 	t.Helper()
-	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
+	for i, d := range devices {
+		if err := harness.Until(ctx, fmt.Sprintf("device %d to be quiet", i), func() (bool, error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.quiet, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	_ = harness.Until(wait, "the last offers", func() (bool, error) {
 		for i := range devices {

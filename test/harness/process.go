@@ -112,6 +112,9 @@ func (p *Process) WaitLog(ctx context.Context, pattern string) ([]string, error)
 		}
 		select {
 		case <-p.done:
+			if m := re.FindStringSubmatch(p.Log()); m != nil { // its last words
+				return m, nil
+			}
 			return nil, fmt.Errorf("%s ended before %q: %w\n%s", p.Name, pattern, errors.Join(errEnded, p.err), p.tail())
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%s never printed %q: %w\n%s", p.Name, pattern, ctx.Err(), p.tail())
@@ -121,6 +124,18 @@ func (p *Process) WaitLog(ctx context.Context, pattern string) ([]string, error)
 }
 
 var errEnded = errors.New("the process ended")
+
+// ErrTaken: a server ended because somebody else has one of its addresses.
+var ErrTaken = errors.New("an address is taken")
+
+// Listening waits until a peersignal says that it serves. The error is [ErrTaken] if that can be tried again.
+func (p *Process) Listening(ctx context.Context) error {
+	_, err := p.WaitLog(ctx, "clients use")
+	if errors.Is(err, errEnded) && strings.Contains(p.Log(), syscall.EADDRINUSE.Error()) {
+		return fmt.Errorf("%w: %w", ErrTaken, err)
+	}
+	return err
+}
 
 // Log is everything that this run of the process printed.
 func (p *Process) Log() string {
@@ -132,11 +147,12 @@ func (p *Process) Log() string {
 }
 
 func (p *Process) tail() string {
-	lines := strings.Split(strings.TrimSpace(p.Log()), "\n")
-	if len(lines) > 15 {
-		lines = lines[len(lines)-15:]
-	}
-	return strings.Join(lines, "\n")
+	return lastLines(p.Log(), 15)
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // Binaries holds the paths of the programs under test.
@@ -159,7 +175,7 @@ func Find(dir string) (Binaries, error) {
 
 // Build compiles the programs into dir.
 func Build(ctx context.Context, dir string) (Binaries, error) {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(os.PathSeparator), "github.com/peersignal/peersignal/cmd/...")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", dir+string(os.PathSeparator), "github.com/peersignal/peersignal/cmd/...")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return Binaries{}, fmt.Errorf("build the programs: %w\n%s", err, out)

@@ -25,19 +25,20 @@ type World struct {
 	// ServerURL replaces the server on loopback; the caller starts that one.
 	ServerURL string
 	turn      int
+	served    bool // by a server of ours; daemons may know its ports
 }
 
 // NewWorld picks ports and starts nothing.
 func NewWorld(dir string, bin Binaries) (*World, error) {
 	w := &World{Dir: dir, Bin: bin}
-	var err error
-	if w.Port, err = freePort(); err != nil {
-		return nil, err
+	return w, w.pickPorts()
+}
+
+func (w *World) pickPorts() (err error) {
+	if w.Port, err = freePort(); err == nil {
+		w.turn, err = freePort()
 	}
-	if w.turn, err = freePort(); err != nil {
-		return nil, err
-	}
-	return w, nil
+	return err
 }
 
 // URL is what daemons are given as --server.
@@ -48,29 +49,53 @@ func (w *World) URL() string {
 	return fmt.Sprintf("http://127.0.0.1:%d", w.Port)
 }
 
-// StartServer starts peersignal with STUN and TURN on loopback and waits until it answers.
+// StartServer starts peersignal with STUN and TURN on loopback and waits until it listens. If somebody else has taken a port
+// meanwhile, it picks others the first time; later, when daemons know them, it waits until they are free again.
 func (w *World) StartServer(ctx context.Context, extra ...string) error {
-	args := append([]string{
-		"--listen", fmt.Sprintf("127.0.0.1:%d", w.Port),
-		"--turn-listen", fmt.Sprintf("127.0.0.1:%d", w.turn),
-		"--turn-relay-ip", "127.0.0.1",
-		"--turn-allow-peer", "127.0.0.0/8",
-	}, extra...)
-	p, err := start("peersignal", filepath.Join(w.Dir, "peersignal.log"), nil, w.Bin.Peersignal, args...)
-	if err != nil {
-		return err
-	}
-	w.Server = p
-	return Until(ctx, "peersignal to accept connections", func() (bool, error) {
-		if !p.Running() {
-			return false, fmt.Errorf("peersignal ended:\n%s", p.tail())
-		}
-		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", w.Port), time.Second)
+	for {
+		args := append([]string{
+			"--listen", fmt.Sprintf("127.0.0.1:%d", w.Port),
+			"--turn-listen", fmt.Sprintf("127.0.0.1:%d", w.turn),
+			"--turn-relay-ip", "127.0.0.1",
+			"--turn-allow-peer", "127.0.0.0/8",
+		}, extra...)
+		p, err := start("peersignal", filepath.Join(w.Dir, "peersignal.log"), nil, w.Bin.Peersignal, args...)
 		if err != nil {
-			return false, nil
+			return err
 		}
-		return true, c.Close()
-	})
+		w.Server = p
+		err = p.Listening(ctx)
+		switch {
+		case err == nil:
+			w.served = true
+			return nil
+		case !errors.Is(err, ErrTaken):
+			return err
+		case !w.served:
+			if err := w.pickPorts(); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// Logs are the last lines that each program printed.
+func (w *World) Logs(lines int) string {
+	var b strings.Builder
+	files, _ := filepath.Glob(filepath.Join(w.Dir, "*.log"))
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			text = []byte(err.Error())
+		}
+		fmt.Fprintf(&b, "%s:\n%s\n", filepath.Base(path), lastLines(string(text), lines))
+	}
+	return b.String()
 }
 
 // NewDaemon creates a user with a data folder; nothing runs yet.
@@ -190,7 +215,7 @@ func Until(ctx context.Context, what string, cond func() (bool, error)) error {
 }
 
 // freePort returns a port of 127.0.0.1 that is free for TCP and UDP. It is below those that the kernel gives to connections,
-// which come and go by the thousand while tests run. Should somebody else take it before we do, the program says so and the run fails.
+// which come and go by the thousand while tests run.
 func freePort() (int, error) {
 	var err error
 	for range 100 {

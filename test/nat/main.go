@@ -33,6 +33,7 @@ type options struct {
 	keep     bool
 	require  bool
 	parallel int
+	tries    int
 	limit    time.Duration
 }
 
@@ -41,10 +42,11 @@ func main() {
 	list := flag.Bool("list", false, "print the cases and exit")
 	flag.StringVar(&o.bin, "bin", "bin", "folder with peersignal and peerd")
 	flag.StringVar(&o.cases, "case", "", "run these cases only, separated by commas")
-	flag.BoolVar(&o.short, "short", false, "run the quick cases only")
+	flag.BoolVar(&o.short, "short", false, "run the quick cases only, and demand no time")
 	flag.BoolVar(&o.keep, "keep", false, "after a case wait, with its network and programs in place, until SIGINT")
 	flag.BoolVar(&o.require, "require", false, "fail if this machine cannot run the laboratory")
 	flag.IntVar(&o.parallel, "parallel", 2, "cases at the same time, 1 to 4")
+	flag.IntVar(&o.tries, "tries", 1, "how often a case is tried at most; what failed before is printed")
 	flag.DurationVar(&o.limit, "limit", 20*time.Minute, "give up after this time")
 	flag.Parse()
 	if *list {
@@ -134,8 +136,14 @@ func runAll(ctx context.Context, chosen []scenario, bin harness.Binaries, o opti
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			results[i] = runCase(ctx, s, bin, o.keep)
-			fmt.Println(results[i].line())
+			for try := 1; ; try++ {
+				results[i] = runCase(ctx, s, bin, o)
+				fmt.Println(results[i].line())
+				if results[i].err == nil || try >= o.tries || ctx.Err() != nil {
+					return
+				}
+				fmt.Printf("again   %s\n", s.name)
+			}
 		})
 	}
 	wg.Wait()

@@ -129,7 +129,7 @@ func (n *network) move(ctx context.Context) error {
 // measure waits until both sides reach the server, by the port that is open everywhere, and names what becomes of their
 // UDP.
 func (n *network) measure(ctx context.Context) (a, b string, err error) {
-	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+	limited, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for _, p := range []place{n.a, n.b} {
 		if err := lab.AwaitTCP(limited, p.port.Host, n.server, netip.AddrPortFrom(n.plan.signaling, 443)); err != nil {
@@ -189,23 +189,18 @@ func (n *network) startServer(ctx context.Context) error {
 		}
 		args = append(args, more...)
 	}
-	p, err := harness.Start("peersignal", filepath.Join(n.world.Dir, "peersignal.log"), nil, n.server.Command(), n.world.Bin.Peersignal, args...)
-	if err != nil {
-		return err
-	}
-	n.world.Server = p
-	return harness.Until(ctx, "peersignal to accept connections", func() (bool, error) {
-		if !p.Running() {
-			return false, fmt.Errorf("peersignal ended:\n%s", p.Log())
+	for try := 1; ; try++ {
+		p, err := harness.Start("peersignal", filepath.Join(n.world.Dir, "peersignal.log"), nil, n.server.Command(), n.world.Bin.Peersignal, args...)
+		if err != nil {
+			return err
 		}
-		return n.server.Do(func() error {
-			c, err := net.DialTimeout("tcp", net.JoinHostPort(n.plan.signaling.String(), signalPort), time.Second)
-			if err != nil {
-				return err
-			}
-			return c.Close()
-		}) == nil, nil
-	})
+		n.world.Server = p
+		// A program of another case that has not come to its exec yet may still hold a socket of ours.
+		if err = p.Listening(ctx); !errors.Is(err, harness.ErrTaken) || try == 50 {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 // tlsArgs makes a certificate for the server's addresses.

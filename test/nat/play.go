@@ -22,9 +22,12 @@ import (
 const (
 	documents = 200
 	group     = "garden"
-	// connectWithin and recoverWithin are what is demanded, from asking to join, and from when the network works again.
+	// connectWithin and recoverWithin are what is demanded, from asking to join, and from when the network works again. They
+	// do not hold for -short, which runs on machines that may be slow or busy.
 	connectWithin = 30 * time.Second
 	recoverWithin = 60 * time.Second
+	// measurements are how often a network is measured at most: on a busy machine a packet may be late.
+	measurements = 5
 	// patience is how long recovery is watched, so that the table tells how late it was.
 	patience = 150 * time.Second
 )
@@ -37,10 +40,11 @@ type play struct {
 	notes      [2]string // ids of two documents that both edit
 	edits      int
 	res        *result
+	judged     bool // by the time that it takes, too
 }
 
 // runCase runs one case in a lab and a folder of its own, and takes both away.
-func runCase(ctx context.Context, s scenario, bin harness.Binaries, keep bool) result {
+func runCase(ctx context.Context, s scenario, bin harness.Binaries, o options) result {
 	res := result{s: s}
 	if ctx.Err() != nil {
 		res.err = ctx.Err()
@@ -57,7 +61,7 @@ func runCase(ctx context.Context, s scenario, bin harness.Binaries, keep bool) r
 		return res
 	}
 	l := lab.New()
-	p := &play{s: s, res: &res}
+	p := &play{s: s, res: &res, judged: !o.short}
 	caseCtx, cancel := context.WithTimeout(ctx, 6*time.Minute)
 	defer cancel()
 	err = p.run(caseCtx, l, world)
@@ -69,7 +73,7 @@ func runCase(ctx context.Context, s scenario, bin harness.Binaries, keep bool) r
 	case err != nil && s.known != "" && ctx.Err() == nil:
 		res.known, res.note, err = true, s.known, nil
 	}
-	if keep && p.net != nil {
+	if o.keep && p.net != nil {
 		p.explainKept(dir)
 		<-ctx.Done()
 	}
@@ -77,7 +81,7 @@ func runCase(ctx context.Context, s scenario, bin harness.Binaries, keep bool) r
 	if res.err = errors.Join(err, l.Close()); res.err == nil {
 		_ = os.RemoveAll(dir)
 	} else {
-		res.logs = dir
+		res.logs, res.tails = dir, world.Logs(60)
 	}
 	return res
 }
@@ -112,18 +116,22 @@ func (p *play) run(ctx context.Context, l *lab.Lab, w *harness.World) (err error
 
 // checkNetwork: a case proves nothing if its routers are not what they are called.
 func (p *play) checkNetwork(ctx context.Context) error {
-	a, b, err := p.net.measure(ctx)
-	if err != nil {
-		return fmt.Errorf("measuring the network: %w", err)
+	for try := 1; ; try++ {
+		a, b, err := p.net.measure(ctx)
+		if err != nil {
+			return fmt.Errorf("measuring the network: %w", err)
+		}
+		p.res.nat = a
+		if a != b {
+			p.res.nat = a + ", " + b
+		}
+		if a == p.s.a.wanted() && b == p.s.b.wanted() {
+			return nil
+		}
+		if try == measurements {
+			return fmt.Errorf("the laboratory is wrong: measured %s and %s, want %s and %s", a, b, p.s.a.wanted(), p.s.b.wanted())
+		}
 	}
-	p.res.nat = a
-	if a != b {
-		p.res.nat = a + ", " + b
-	}
-	if a != p.s.a.wanted() || b != p.s.b.wanted() {
-		return fmt.Errorf("the laboratory is wrong: measured %s and %s, want %s and %s", a, b, p.s.a.wanted(), p.s.b.wanted())
-	}
-	return nil
 }
 
 func (p *play) startDaemons(ctx context.Context) error {
@@ -183,7 +191,7 @@ func (p *play) join(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("joining: %w", p.explain(ctx, err))
 	}
-	if p.res.connect > connectWithin {
+	if p.judged && p.res.connect > connectWithin {
 		p.res.complain("connected after %s, wanted %s", seconds(p.res.connect), seconds(connectWithin))
 	}
 	return nil
@@ -305,7 +313,7 @@ func (p *play) editBoth(ctx context.Context) error {
 		return err
 	}
 	begin := time.Now()
-	limited, cancel := context.WithTimeout(ctx, recoverWithin)
+	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := arrived(limited); err != nil {
 		return p.explain(ctx, err)
@@ -395,7 +403,7 @@ func (p *play) suffer(ctx context.Context) error {
 	if err != nil {
 		return p.explain(ctx, fmt.Errorf("not recovered: %w", err))
 	}
-	if p.res.recover > recoverWithin {
+	if p.judged && p.res.recover > recoverWithin {
 		p.res.complain("recovered after %s, wanted %s", seconds(p.res.recover), seconds(recoverWithin))
 	}
 	if err := p.editBoth(ctx); err != nil {

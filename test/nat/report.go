@@ -22,7 +22,8 @@ type result struct {
 	skipped                      string
 	known                        bool // failed, as expected
 	err                          error
-	logs                         string // folder, when it failed
+	logs                         string // folder, when it failed, and:
+	tails                        string // the ends of what is in it
 }
 
 func (r *result) complain(format string, args ...any) {
@@ -58,7 +59,7 @@ func (r *result) line() string {
 		return text + ": " + r.s.known
 	case r.err != nil:
 		if r.logs != "" {
-			return fmt.Sprintf("%s: %v\n        logs are in %s", text, r.err, r.logs)
+			return fmt.Sprintf("%s: %v\n        logs are in %s and end so:\n%s", text, r.err, r.logs, r.tails)
 		}
 		return fmt.Sprintf("%s: %v", text, r.err)
 	}

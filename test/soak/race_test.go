@@ -37,6 +37,9 @@ func TestRaceUnderLoad(t *testing.T) {
 		{Scenario: load.Idle, Devices: 100},
 	} {
 		cfg.Duration = 1500 * time.Millisecond
+		if cfg.Count > 0 {
+			cfg.Duration = time.Minute // it ends by itself
+		}
 		if _, err := s.load(ctx, cfg); err != nil {
 			t.Error(err)
 		}

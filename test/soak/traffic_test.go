@@ -55,6 +55,9 @@ var kinds = map[string]func(ctx context.Context, s *server) error{
 // some is a short load. It ends by itself, so that its devices say goodbye.
 func (s *server) some(ctx context.Context, cfg load.Config) error {
 	cfg.Duration = time.Second + mrand.N(2*time.Second)
+	if cfg.Scenario == load.Newcomers {
+		cfg.Duration = time.Minute // they leave when all have come
+	}
 	_, err := s.load(context.WithoutCancel(ctx), cfg)
 	return err
 }

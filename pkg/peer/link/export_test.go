@@ -191,12 +191,12 @@ func testSDP(fp string, more ...string) string {
 	return s
 }
 
-// Hurry gives cfg short times and, unless nil, another network: lost after
-// disconnected, all else in proportion.
+// Hurry gives cfg short times, though enough for a busy machine, and, unless nil,
+// another network.
 func Hurry(cfg *Config, disconnected time.Duration, n func() (piontransport.Net, error)) {
 	cfg.timing = timing{
-		disconnected: disconnected, keepalive: 100 * time.Millisecond, try: time.Second, gone: time.Second,
-		poll: 20 * time.Millisecond, probe: time.Second, urgent: 100 * time.Millisecond, connect: 3 * time.Second, net: n,
+		disconnected: disconnected, keepalive: 100 * time.Millisecond, try: 2 * time.Second, gone: 3 * time.Second,
+		poll: 20 * time.Millisecond, probe: 3 * time.Second, urgent: 100 * time.Millisecond, connect: 10 * time.Second, net: n,
 	}
 }
 

@@ -21,7 +21,7 @@ func certOf(t *testing.T, id peercrypto.Identity) peercrypto.DeviceCert {
 
 // A notification reaches a device that is connected with the server, and one that comes back, once.
 func TestNotify(t *testing.T) {
-	url, _ := startServer(t, "127.0.0.1:0")
+	url, _ := startServer(t, "")
 	id, doc := testIdentity(t)
 	a := startDevice(t, url, nil)
 	b := startIdentity(t, url, id, doc, nil)

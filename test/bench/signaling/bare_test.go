@@ -20,7 +20,10 @@ func TestBareServers(t *testing.T) {
 			for _, cfg := range []load.Config{
 				{Scenario: load.Idle}, {Scenario: load.Pairs}, {Scenario: load.Auth}, {Scenario: load.Newcomers, Count: 4},
 			} {
-				cfg.URL, cfg.Dialect, cfg.Devices, cfg.Duration = web.URL, bare{}, 10, 300*time.Millisecond
+				cfg.URL, cfg.Dialect, cfg.Devices, cfg.Duration = web.URL, bare{}, 10, time.Second
+				if cfg.Scenario == load.Newcomers {
+					cfg.Duration = time.Minute // it ends by itself
+				}
 				r, err := load.Run(t.Context(), cfg)
 				if err != nil {
 					t.Fatal(err)

@@ -8,13 +8,12 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/peersignal/peersignal/pkg/sync/files"
 	"github.com/peersignal/peersignal/pkg/sync/files/exchange"
+	"github.com/peersignal/peersignal/test/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // pipe is one end of a stream in memory.
 type pipe struct {
