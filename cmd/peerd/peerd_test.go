@@ -55,7 +55,7 @@ func daemonIn(t *testing.T, data string, args ...string) (stop func() int) {
 		a := &app{in: strings.NewReader(""), out: &out, err: &errs}
 		done <- a.run(ctx, append([]string{"--data", data, "up"}, args...))
 	}()
-	for end := time.Now().Add(30 * time.Second); !strings.Contains(out.String(), "peerd is ready"); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !strings.Contains(out.String(), "peerd is ready"); time.Sleep(5 * time.Millisecond) {
 		select {
 		case code := <-done:
 			t.Fatalf("the daemon ended with %d: %s", code, errs.String())

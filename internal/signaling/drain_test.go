@@ -82,9 +82,9 @@ func TestGracefulDrain(t *testing.T) {
 // TestDrainDeadline: who does not go is sent what it has coming, and closed.
 func TestDrainDeadline(t *testing.T) {
 	for name, begin := range map[string]func(n *node) <-chan error{
-		"window": func(n *node) <-chan error { return drain(t, n, t.Context(), 200*time.Millisecond) },
+		"window": func(n *node) <-chan error { return drain(t, n, t.Context(), 2*time.Second) },
 		"context": func(n *node) <-chan error {
-			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			t.Cleanup(cancel)
 			return drain(t, n, ctx, time.Hour)
 		},

@@ -447,7 +447,7 @@ func TestAckOfNothing(t *testing.T) {
 // parked.
 func TestPresenceIsNeverStale(t *testing.T) {
 	n := start(t, signaling.Config{Limits: signaling.Limits{
-		PingInterval: 50 * time.Millisecond, PingTimeout: 2 * time.Second, ResumeWindow: time.Hour,
+		PingInterval: 50 * time.Millisecond, PingTimeout: 5 * time.Second, ResumeWindow: time.Hour,
 	}})
 	a, b := pair(t, n) // a does not read, and answers no ping
 	b.left(tag(1), a)

@@ -61,7 +61,7 @@ func TestSlowReader(t *testing.T) {
 
 // TestDeadConnection stops answering pings.
 func TestDeadConnection(t *testing.T) {
-	n := start(t, signaling.Config{Limits: signaling.Limits{PingInterval: 50 * time.Millisecond, PingTimeout: time.Second}})
+	n := start(t, signaling.Config{Limits: signaling.Limits{PingInterval: 50 * time.Millisecond, PingTimeout: 5 * time.Second}})
 	alive, dead := connect(t, n, newDevice(t)), connect(t, n, newDevice(t))
 	alive.hold(tag(1))
 	dead.hold(tag(1))
@@ -80,11 +80,11 @@ func TestDeadConnection(t *testing.T) {
 // go through all the same.
 func TestSilentConnectionStays(t *testing.T) {
 	n := start(t, signaling.Config{Limits: signaling.Limits{
-		WriteTimeout: 200 * time.Millisecond, PingInterval: 300 * time.Millisecond, PingTimeout: 10 * time.Second,
+		WriteTimeout: time.Second, PingInterval: 1500 * time.Millisecond, PingTimeout: 20 * time.Second,
 	}})
 	silent, other := connect(t, n, newDevice(t)), connect(t, n, newDevice(t))
 	silent.hold(tag(1))
-	time.Sleep(time.Second) // three pings
+	time.Sleep(4 * time.Second) // two pings
 	other.hold(tag(1))
 	silent.joined(tag(1), other)
 }
@@ -92,11 +92,11 @@ func TestSilentConnectionStays(t *testing.T) {
 // TestAnswersPingsAfterSilence is the same for the client's pings, whose answers the WebSocket library writes.
 func TestAnswersPingsAfterSilence(t *testing.T) {
 	n := start(t, signaling.Config{Limits: signaling.Limits{
-		WriteTimeout: 200 * time.Millisecond, PingInterval: 10 * time.Second, PingTimeout: 20 * time.Second,
+		WriteTimeout: time.Second, PingInterval: 10 * time.Second, PingTimeout: 20 * time.Second,
 	}})
 	silent, other := connect(t, n, newDevice(t)), connect(t, n, newDevice(t))
 	silent.hold(tag(1))
-	time.Sleep(400 * time.Millisecond) // the deadline of the last write passes
+	time.Sleep(1200 * time.Millisecond) // the deadline of the last write passes
 	answered := make(chan error, 1)
 	go func() { answered <- silent.ws.Ping(deadline(t)) }()
 	time.Sleep(100 * time.Millisecond) // the answer is in the socket, which is read below

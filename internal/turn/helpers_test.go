@@ -18,7 +18,7 @@ import (
 )
 
 // waitFor is how long a test waits for what has to come.
-const waitFor = 30 * time.Second
+const waitFor = 2 * time.Minute
 
 // quiet is how long a test waits for what must not come.
 const quiet = 150 * time.Millisecond

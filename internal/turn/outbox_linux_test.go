@@ -46,7 +46,7 @@ func (r *outboxRig) expect(peer int, packets ...[]byte) {
 	r.t.Helper()
 	buf := make([]byte, 2048)
 	for i, want := range packets {
-		_ = r.peers[peer].SetReadDeadline(time.Now().Add(30 * time.Second))
+		_ = r.peers[peer].SetReadDeadline(time.Now().Add(2 * time.Minute))
 		n, err := r.peers[peer].Read(buf)
 		if err != nil || !bytes.Equal(buf[:n], want) {
 			r.t.Fatalf("packet %d: got %d bytes, %v; want %d", i, n, err, len(want))

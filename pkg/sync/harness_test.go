@@ -175,7 +175,7 @@ func wantErr(t testing.TB, err, target error) {
 // eventually waits until ok holds, looking whenever something happens at the nodes.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out waiting until %s", what)

@@ -58,7 +58,7 @@ func TestNothingOfOtherGroups(t *testing.T) {
 		talk.send(groupsync.Control, frame)
 	}
 	secrets := map[string]string{"the other group": string(other), "its member": string(c.UserID())}
-	wait, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	wait, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer stop()
 	for entries, users := false, false; !entries || !users; {
 		_, f, err := pb.Recv(wait)

@@ -22,7 +22,7 @@ import (
 )
 
 // abusePatience is how long the server may take for what it has to do.
-const abusePatience = time.Minute
+const abusePatience = 2 * time.Minute
 
 // victim is the server under abuse, and what an attacker knows of it.
 type victim struct {
@@ -332,7 +332,28 @@ func (v *victim) pair(t *testing.T) *pair {
 	p.a, p.b = v.connect(t, p.alice), v.connect(t, p.bobby)
 	p.a.hold(p.tag)
 	p.b.hold(p.tag)
+	p.a.stay()
+	p.b.stay()
 	return p
+}
+
+// stay gives a sign of life now and then while nobody reads the server's pings, until the test ends.
+func (c *wsConn) stay() {
+	ctx, end := c.t.Context(), make(chan struct{})
+	go func() {
+		defer close(end)
+		for {
+			select {
+			case <-time.After(10 * time.Second):
+			case <-ctx.Done():
+				return
+			}
+			if c.frame(0x8a, false, nil) != nil {
+				return
+			}
+		}
+	}()
+	c.t.Cleanup(func() { <-end })
 }
 
 // works sends an offer from a to b.

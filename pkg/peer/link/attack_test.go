@@ -246,7 +246,7 @@ func TestTamperedAnswer(t *testing.T) {
 
 func TestNoAnswer(t *testing.T) {
 	r := newRelay(t)
-	a := startDevice(t, r.url(), func(c *link.Config) { c.DialTimeout = 50 * time.Millisecond })
+	a := startDevice(t, r.url(), func(c *link.Config) { c.DialTimeout = 2 * time.Second })
 	b := startDevice(t, r.url(), nil)
 	r.setPass(func(peercrypto.ID, *wire.Signal) []*wire.Signal { return nil })
 	a.sees(b)
@@ -307,7 +307,7 @@ func TestExtraChannelBeforeAuth(t *testing.T) {
 }
 
 func TestAuthTimeout(t *testing.T) {
-	_, evil, victim := raw(t, newRelay(t), func(c *link.Config) { c.AuthTimeout = 50 * time.Millisecond })
+	_, evil, victim := raw(t, newRelay(t), func(c *link.Config) { c.AuthTimeout = time.Second })
 	wantErr(t, failed(victim, evil.deviceID()), link.ErrAuthTimeout)
 }
 
