@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -254,12 +253,7 @@ func TestProviderHangs(t *testing.T) {
 }
 
 func TestProviderUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := "http://" + l.Addr().String()
-	_ = l.Close()
+	const base = "http://127.0.0.1:1" // nobody listens there
 	// Nobody vouches for this server's certificate.
 	unknown := httptest.NewUnstartedServer(answer(200, "{}"))
 	unknown.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
