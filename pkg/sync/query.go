@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"strings"
 
@@ -78,6 +79,15 @@ func (v FieldValue) Any() any {
 		return v.Text
 	}
 	return v.Number
+}
+
+// JSON returns the text that a document has for the value; of false, true and null that of Any, and of what is infinite a number that is as large.
+func (v FieldValue) JSON() string {
+	if math.IsInf(v.Number, 0) {
+		return fmt.Sprintf("%.0fe999", math.Copysign(9, v.Number))
+	}
+	b, _ := json.Marshal(v.Any()) // neither a number nor a text fails
+	return string(b)
 }
 
 func fieldValue(v any) (FieldValue, bool) {

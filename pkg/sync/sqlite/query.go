@@ -114,7 +114,7 @@ func (x *query) statement(p part, limit int) (text string, args []any) {
 		if c.Field != groupsync.ModifiedField {
 			where(fmt.Sprintf("%s = %d", fieldRank(c.Field), c.FieldValue().Rank))
 		}
-		where(fieldOf(c.Field)+" "+string(c.Op)+" ?", c.FieldValue().Any())
+		where(compared(c.Field, " "+string(c.Op)+" ", c.FieldValue()))
 	}
 	x.behind(p, where)
 	return text + " ORDER BY " + x.orderBy(p) + " LIMIT ?", append(args, limit)
@@ -138,12 +138,21 @@ func (x *query) behind(p part, where func(condition string, values ...any)) {
 			where(fmt.Sprintf("%s = %d", fieldRank(x.Order), x.From.Value.Rank))
 		}
 		if p == greater {
-			where(fieldOf(x.Order)+beyond+"?", x.From.Value.Any())
+			where(compared(x.Order, beyond, x.From.Value))
 			return
 		}
-		where(fieldOf(x.Order)+" = ?", x.From.Value.Any())
+		where(compared(x.Order, " = ", x.From.Value))
 	}
 	where("subject"+beyond+"?", string(x.From.Subject))
+}
+
+// compared compares a field with a value that SQLite reads out of the same text as the field's: it keeps an integer beyond 2^53 in another way
+// than a float64, so a page could otherwise begin with the document behind which it goes on.
+func compared(field, op string, v groupsync.FieldValue) (condition string, value any) {
+	if field == groupsync.ModifiedField {
+		return fieldOf(field) + op + "?", v.Any()
+	}
+	return fieldOf(field) + op + "json_extract(?, '$')", v.JSON()
 }
 
 // orderBy leaves out what is the same in all of a part: SQLite does not see that of expressions, and would sort.
