@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"runtime"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -79,9 +80,16 @@ func (g UserGenesis) Canonical() []byte {
 func (g UserGenesis) Hash() Hash { return Sum(g.Canonical()) }
 
 // ID returns the user's id. The first call for a body takes tens of
-// milliseconds and 16 MiB (scrypt); the results of the last few thousand bodies
-// are kept. A body whose Created is out of range has the id "".
+// milliseconds and 16 MiB (scrypt); the results of the last 32,768 bodies are
+// kept. A body whose Created is out of range has the id "".
 func (g UserGenesis) ID() ID { return stretchedID("user", g.Created, g.Canonical()) }
+
+// HasID reports whether the result of [UserGenesis.ID] is kept and costs nothing
+// now.
+func (g UserGenesis) HasID() bool {
+	_, ok := stretchedIDs.get(Sum(stretchedPassword("user", g.Canonical())))
+	return ok
+}
 
 // Validate checks the body without deriving its id.
 func (g UserGenesis) Validate() error {
@@ -160,13 +168,18 @@ func checkBody(v int, created int64) error {
 }
 
 // scryptSlots bounds the memory that concurrent derivations take: 16 MiB each.
-var scryptSlots = make(chan struct{}, 4)
+var scryptSlots = make(chan struct{}, max(4, min(runtime.GOMAXPROCS(0), 16)))
 
-// stretchedIDs maps the hash of kind and body to the id.
-var stretchedIDs = newIDCache(4096)
+// stretchedIDs maps the hash of kind and body to the id. What is kept of one
+// takes about 300 bytes. All users of a large group have room.
+var stretchedIDs = newIDCache(1 << 15)
+
+func stretchedPassword(kind string, canonical []byte) []byte {
+	return append([]byte("peers/id/1 "+kind+"\n"), canonical...)
+}
 
 func stretchedID(kind string, created int64, canonical []byte) ID {
-	password := append([]byte("peers/id/1 "+kind+"\n"), canonical...)
+	password := stretchedPassword(kind, canonical)
 	key := Sum(password)
 	if id, ok := stretchedIDs.get(key); ok {
 		return id

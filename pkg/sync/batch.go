@@ -22,7 +22,9 @@ type item struct {
 	// sound is set when everything but the references within the same call was checked already.
 	sound bool
 	// proven is set when the signatures and ids of an operation were checked already.
-	proven   bool
+	proven bool
+	// fault is why an operation turned out unsound before the batch.
+	fault    error
 	from     peercrypto.ID
 	received int64
 	// released is set for an item out of quarantine, which is not counted in the result.
@@ -63,7 +65,9 @@ type batch struct {
 	chain       *chainEnd              // of the own data, once it was needed
 	folded      int                    // documents written
 	position    int64                  // the last one given
-	quarantined bool                   // limits must be enforced
+	aside       []*item                // to be proven before they are admitted, and what refers to them
+	asideOf     map[peercrypto.Hash]bool
+	quarantined bool // limits must be enforced
 	keepers     map[peercrypto.ID]struct{}
 	kept        map[peercrypto.Hash]bool // put into quarantine
 	missing     map[peercrypto.Hash]bool // what those wait for
@@ -269,6 +273,13 @@ func (b *batch) admitOp(it *item) error {
 	if have, ok := b.g.log.Get(it.ent.Hash); ok {
 		return b.knownOp(it, have)
 	}
+	if it.fault != nil {
+		b.refuse(it, it.fault)
+		return nil
+	}
+	if it.claimsIDs() && !it.proven {
+		return b.admitUnproven(it)
+	}
 	if late, err := b.early(it); late || err != nil {
 		return err
 	}
@@ -281,6 +292,20 @@ func (b *batch) admitOp(it *item) error {
 		b.opItems[it.ent.Hash] = it
 		b.noteKeys(it.ent)
 		return nil
+	case errors.As(err, &missing):
+		return b.quarantine(it, missing.Refs)
+	}
+	b.refuse(it, err)
+	return nil
+}
+
+// admitUnproven decides about an operation of which nobody derived the ids, as far as that is possible without.
+func (b *batch) admitUnproven(it *item) error {
+	err := b.g.log.CheckProven(it.ent)
+	var missing *group.MissingError
+	switch {
+	case err == nil:
+		return b.putAside(it)
 	case errors.As(err, &missing):
 		return b.quarantine(it, missing.Refs)
 	}

@@ -37,7 +37,7 @@ type Limits struct {
 	Offers        int           // groups offered to this user and not answered; 100
 	OfferBytes    int64         // log of one offered group; 256 KiB
 	OfferIDs      int           // users in groups that one member offers: so many at once, then one in 2 s; 500
-	JoinIDs       int           // users in logs of joined groups that one member sends: so many at once, then one in 2 s; 4,000
+	JoinIDs       int           // users in logs of joined groups that one member sends, checked for the first time: so many at once, then one in 2 s; 20,000
 	JoinBytes     int64         // log of a group that is being joined; 64 MiB
 	Workers       int           // goroutines that decode and verify; number of CPUs
 	BadEntries    int           // refused entries in a row that end a session; 100
@@ -66,7 +66,7 @@ func (l Limits) withDefaults() Limits {
 		l.OfferIDs = 500
 	}
 	if l.JoinIDs <= 0 {
-		l.JoinIDs = 4_000
+		l.JoinIDs = 20_000
 	}
 	if l.Workers <= 0 {
 		l.Workers = runtime.GOMAXPROCS(0)

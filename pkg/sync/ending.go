@@ -92,7 +92,7 @@ func (e *Engine) learnLeft(ctx context.Context, from, id peercrypto.ID, raws [][
 		return nil
 	}
 	var res IngestResult
-	items, err := e.proveLog(ctx, from, id, e.decodeAll(id, raws, &res))
+	items, err := e.proveLog(ctx, from, id, nil, e.decodeAll(id, raws, &res))
 	if err != nil {
 		return fmt.Errorf("reading what became of group %s after the leave: %w", id.Short(), err)
 	}

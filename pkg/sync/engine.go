@@ -34,6 +34,7 @@ type Engine struct {
 	mu       sync.RWMutex
 	groups   map[peercrypto.ID]*replica
 	joins    map[peercrypto.ID]*pendingJoin
+	proofs   map[peercrypto.ID]*logProof // of logs that are checked now, by group
 	sessions map[*Session]struct{}
 	userDoc  []byte
 	closed   bool
@@ -72,6 +73,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		writer:   make(chan struct{}, 1),
 		groups:   map[peercrypto.ID]*replica{},
 		joins:    map[peercrypto.ID]*pendingJoin{},
+		proofs:   map[peercrypto.ID]*logProof{},
 		sessions: map[*Session]struct{}{},
 		done:     make(chan struct{}),
 		current:  map[peercrypto.ID]peercrypto.PublicKey{},

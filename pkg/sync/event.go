@@ -35,6 +35,14 @@ type JoinFailed struct {
 	Final  bool
 }
 
+// JoinChecking tells how far this device is with the check of the log that answers a join, or that an own device sent: the ids of all who were ever members,
+// tens of milliseconds each. It is told twice a second, of a check that lasts longer than that.
+type JoinChecking struct {
+	Group   peercrypto.ID
+	Checked int64 // users
+	Users   int64 // of so many
+}
+
 // JoinRequested tells that somebody used an invitation with manual admission.
 type JoinRequested struct{ Request JoinRequest }
 
@@ -85,6 +93,7 @@ func (GroupJoined) event()       {}
 func (GroupOffered) event()      {}
 func (RemovedFromGroup) event()  {}
 func (JoinFailed) event()        {}
+func (JoinChecking) event()      {}
 func (JoinRequested) event()     {}
 func (Committed) event()         {}
 func (Progress) event()          {}

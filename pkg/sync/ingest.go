@@ -88,27 +88,55 @@ func (e *Engine) sharedWith(user, id peercrypto.ID) (*replica, error) {
 	return g, nil
 }
 
-// commit judges a delivery and stores it.
+// commit judges a delivery and stores it. What has to be proven first is proven without the lock, and judged then: each turn proves what the one
+// before made known.
 func (e *Engine) commit(ctx context.Context, d delivery) (IngestResult, error) {
-	if len(d.items) == 0 {
-		return d.res, nil
+	for len(d.items) > 0 {
+		if err := e.commitOnce(ctx, &d); err != nil || len(d.items) == 0 {
+			return d.res, err
+		}
+		g, err := e.sharedWith(d.from, d.group)
+		if err != nil {
+			return d.res, err
+		}
+		if err := e.proveOps(ctx, g, d.items); err != nil {
+			return d.res, err
+		}
 	}
+	return d.res, nil
+}
+
+// commitOnce leaves in d what was put aside.
+func (e *Engine) commitOnce(ctx context.Context, d *delivery) error {
 	if err := e.lock(ctx); err != nil {
-		return d.res, err
+		return err
 	}
 	defer e.unlock()
 	g, err := e.sharedWith(d.from, d.group) // it may have been left or purged meanwhile
 	if err != nil {
-		return d.res, err
+		return err
 	}
 	b, err := e.update(ctx, g, func(b *batch) error {
 		b.result, b.bad = d.res, d.bad
-		return b.admit(d.items)
+		return b.admitAgain(d.items)
 	})
 	if err != nil {
-		return d.res, fmt.Errorf("taking entries of group %s: %w", d.group.Short(), err)
+		return fmt.Errorf("taking entries of group %s: %w", d.group.Short(), err)
 	}
-	return b.result, nil
+	d.res, d.items = b.result, b.aside
+	return nil
+}
+
+// admitAgain is admit for items of which some may lie in quarantine.
+func (b *batch) admitAgain(items []*item) error {
+	for _, it := range items {
+		if it.released {
+			if err := b.tx.DeleteQuarantined(peercrypto.Sum(it.ent.Raw)); err != nil {
+				return err
+			}
+		}
+	}
+	return b.admit(items)
 }
 
 // parallel calls fn for 0 … n-1 on all workers.
@@ -202,8 +230,8 @@ func (e *Engine) skipKnown(ctx context.Context, items []*item, res *IngestResult
 	return slices.DeleteFunc(items, func(it *item) bool { return it == nil }), err
 }
 
-// verifyAll checks in parallel what needs no lock. Data whose references are all known is sound afterwards, or refused; the rest is
-// left to the batch. For operations it derives the ids that they claim, which are then at hand.
+// verifyAll checks in parallel what needs no lock. Data whose references are all known is sound afterwards, or refused, and operations are proven; the
+// rest is left to the batch.
 func (e *Engine) verifyAll(ctx context.Context, d *delivery) error {
 	d.bad = map[peercrypto.Hash]bool{}
 	if len(d.items) == 0 {
@@ -220,21 +248,15 @@ func (e *Engine) verifyAll(ctx context.Context, d *delivery) error {
 	errs := make([]error, len(d.items))
 	g.logMu.RLock()
 	e.parallel(len(d.items), func(i int) {
-		it := d.items[i]
-		switch op := it.ent.Op.(type) {
-		case nil:
+		if it := d.items[i]; it.ent.Kind == entry.Data {
 			errs[i] = group.CheckData(g.log, it.ent, prevs[it.ent.Prev])
 			it.sound = errs[i] == nil
-		case entry.Add:
-			if it.ent.VerifySignature(g.keyOf(it.ent.As)) {
-				_ = op.User.ID() // cached
-			}
 		}
 	})
 	g.logMu.RUnlock()
 	left := d.items[:0]
 	for i, it := range d.items {
-		if it.ent.Kind == entry.Data && isUnsound(errs[i]) {
+		if isUnsound(errs[i]) {
 			d.bad[it.ent.Hash] = true
 			d.res.refuse(it.ent.Hash, errs[i])
 			e.log.Warn("entry refused", "group", g.id.Short(), "entry", it.ent.Hash.Short(), "err", errs[i])
@@ -243,7 +265,7 @@ func (e *Engine) verifyAll(ctx context.Context, d *delivery) error {
 		left = append(left, it)
 	}
 	d.items = left
-	return nil
+	return e.proveOps(ctx, g, d.items)
 }
 
 // prevRefs finds the entries before these in their chains, in the store or among them. An entry is only taken as sound because of one among

@@ -155,10 +155,16 @@ func (e *Engine) pendingJoins() map[peercrypto.ID]*pendingJoin {
 func (e *Engine) PendingJoins(_ context.Context) ([]PendingJoin, error) {
 	var out []PendingJoin
 	for id, j := range e.pendingJoins() {
-		out = append(out, PendingJoin{
+		p := PendingJoin{
 			Group: id, Name: j.inv.Name, Role: j.inv.Role, Servers: slices.Clone(j.inv.Servers),
 			Expires: time.UnixMilli(j.inv.Expires), Since: time.UnixMilli(j.since), Refusal: j.refusal,
-		})
+		}
+		e.mu.RLock()
+		if check := e.proofs[id]; check != nil {
+			p.Checked, p.Users = check.passed.Load(), check.users
+		}
+		e.mu.RUnlock()
+		out = append(out, p)
 	}
 	slices.SortFunc(out, func(a, b PendingJoin) int { return a.Since.Compare(b.Since) })
 	return out, nil
@@ -190,7 +196,10 @@ func (e *Engine) completeJoin(ctx context.Context, from, id peercrypto.ID, j *pe
 	if err := checkFounding(items, id, j); err != nil {
 		return err
 	}
-	items, err := e.proveLog(ctx, from, id, items)
+	items, err := e.proveLog(ctx, from, id, j, items)
+	if errors.Is(err, errGivenUp) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -198,6 +207,9 @@ func (e *Engine) completeJoin(ctx context.Context, from, id peercrypto.ID, j *pe
 		return err
 	}
 	defer e.unlock()
+	if j != nil && !e.waitsFor(id, j) { // no consent any more
+		return nil
+	}
 	g, err := e.replica(id)
 	known := err == nil
 	if !known {
@@ -371,7 +383,7 @@ func (e *Engine) Accept(ctx context.Context, id peercrypto.ID) error {
 		if err != nil {
 			return fmt.Errorf("accepting group %s: %w", id.Short(), err)
 		}
-		items = append(items, &item{ent: ent, from: o.By, origin: fromQuarantine})
+		items = append(items, &item{ent: ent, proven: true, from: o.By, origin: fromQuarantine}) // by keepOffer
 	}
 	g, err := e.replica(id)
 	if err != nil {

@@ -117,18 +117,23 @@ func (e *Engine) retry(ctx context.Context, id peercrypto.ID, held []Quarantined
 	if err != nil {
 		return err
 	}
+	var items []*item
+	for _, q := range held {
+		if it := releasedItem(q); it != nil {
+			items = append(items, it)
+		}
+	}
+	if err := e.proveOps(ctx, g, items); err != nil {
+		return err
+	}
 	if err := e.lock(ctx); err != nil {
 		return err
 	}
 	defer e.unlock()
 	_, err = e.update(ctx, g, func(b *batch) error {
-		var items []*item
 		for _, q := range held {
 			if err := b.tx.DeleteQuarantined(q.Key); err != nil {
 				return err
-			}
-			if it := releasedItem(q); it != nil {
-				items = append(items, it)
 			}
 		}
 		return b.admit(items)

@@ -16,8 +16,8 @@ func (e *Engine) AddMember(ctx context.Context, id peercrypto.ID, user peercrypt
 	if err := user.Validate(); err != nil {
 		return fmt.Errorf("adding a member to group %s: %w", id.Short(), err)
 	}
+	u := user.ID() // costly, so not by the writer
 	return e.write(ctx, id, entry.Admin, func(b *batch) error {
-		u := user.ID()
 		if _, ok := b.state.Member(u); ok || len(b.state.Unaccepted(u)) > 0 {
 			return fmt.Errorf("adding user %s to group %s: they are a member or were asked already; use SetRole: %w",
 				u.Short(), id.Short(), ErrLimit)

@@ -30,27 +30,40 @@ type offerBudget struct {
 
 // take counts ids that are to be checked for a user, of whom at most that many count at a time.
 func (b *offerBudget) take(user peercrypto.ID, ids, most int, now time.Time) bool {
+	l := b.of(user, most, now)
+	return l != nil && l.AllowN(now, ids)
+}
+
+// covers tells whether take would count that many now.
+func (b *offerBudget) covers(user peercrypto.ID, ids, most int, now time.Time) bool {
+	l := b.of(user, most, now)
+	return l != nil && l.TokensAt(now) >= float64(ids)
+}
+
+// of returns nil while too many users have a part of theirs in use.
+func (b *offerBudget) of(user peercrypto.ID, most int, now time.Time) *rate.Limiter {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.users[user]
-	if l == nil {
-		if len(b.users) >= maxOfferers {
-			for u, other := range b.users {
-				if other.TokensAt(now) >= float64(most) {
-					delete(b.users, u)
-				}
+	if l != nil {
+		return l
+	}
+	if len(b.users) >= maxOfferers {
+		for u, other := range b.users {
+			if other.TokensAt(now) >= float64(most) {
+				delete(b.users, u)
 			}
 		}
-		if len(b.users) >= maxOfferers {
-			return false
-		}
-		if b.users == nil {
-			b.users = map[peercrypto.ID]*rate.Limiter{}
-		}
-		l = rate.NewLimiter(rate.Every(offerIDsEvery), most)
-		b.users[user] = l
 	}
-	return l.AllowN(now, ids)
+	if len(b.users) >= maxOfferers {
+		return nil
+	}
+	if b.users == nil {
+		b.users = map[peercrypto.ID]*rate.Limiter{}
+	}
+	l = rate.NewLimiter(rate.Every(offerIDsEvery), most)
+	b.users[user] = l
+	return l
 }
 
 // idsIn counts the self-certifying ids in operations.

@@ -44,6 +44,9 @@ const maxMissing = 1_000
 
 // quarantine keeps an item until what it refers to is there.
 func (b *batch) quarantine(it *item, refs []peercrypto.Hash) error {
+	if slices.ContainsFunc(refs, func(h peercrypto.Hash) bool { return b.asideOf[h] }) {
+		return b.putAside(it)
+	}
 	waits := make([]Wait, 0, len(refs))
 	for _, h := range refs {
 		waits = append(waits, waitEntry(h))

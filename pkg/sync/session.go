@@ -55,8 +55,9 @@ type Session struct {
 	jobs     jobQueue
 	fail     context.CancelCauseFunc
 
-	packs         atomic.Bool // the other side understands PACKED frames; set by loop
-	plain, packed []byte      // owned by the bulk writer
+	proving       atomic.Int32 // logs that the worker checks
+	packs         atomic.Bool  // the other side understands PACKED frames; set by loop
+	plain, packed []byte       // owned by the bulk writer
 
 	counters struct{ framesIn, framesOut, bytesIn, bytesOut, entriesIn, entriesOut atomic.Int64 }
 

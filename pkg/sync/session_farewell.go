@@ -237,6 +237,9 @@ func (s *Session) refused(ctx context.Context, r refusedFrame) error {
 
 // over tells whether nothing is in common any more and everything about that was said.
 func (s *Session) over() bool {
+	if s.proving.Load() > 0 {
+		return false
+	}
 	admission, now := AdmitMember, s.e.cfg.Now()
 	if len(s.loop.groups) == 0 {
 		admission = s.e.Admits(s.peer.UserID)

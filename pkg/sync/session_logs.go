@@ -88,21 +88,28 @@ func (s *Session) logCame(n noteLog) {
 		return
 	}
 	delete(s.loop.fetching, n.group) // there may be another grant later
-	s.slowly(func(ctx context.Context) {
-		err := s.e.completeJoin(ctx, s.peer.UserID, n.group, j, n.raws)
-		switch {
-		case errors.Is(err, errFake):
-			s.e.joinRefused(ctx, n.group, RefusedFake, err.Error())
-			err = fmt.Errorf("%w: joining group %s: %w", ErrProtocol, n.group.Short(), err)
-		case errors.Is(err, errJoinIDs):
-			s.e.joinRefused(ctx, n.group, RefusedBusy, err.Error())
-			err = fmt.Errorf("joining group %s: %w", n.group.Short(), err)
-		case errors.Is(err, ErrClock): // the next session tries again
-			s.e.joinRefused(ctx, n.group, RefusedClock, err.Error())
-			err = fmt.Errorf("joining group %s: %w", n.group.Short(), err)
-		}
-		if err != nil {
-			s.fail(err)
-		}
-	})
+	s.proving.Add(1)                 // the session lasts as long
+	if !s.slowly(func(ctx context.Context) { s.takeLog(ctx, n, j) }) {
+		s.proving.Add(-1)
+	}
+}
+
+// takeLog completes a join, or says why not.
+func (s *Session) takeLog(ctx context.Context, n noteLog, j *pendingJoin) {
+	defer s.proving.Add(-1)
+	err := s.e.completeJoin(ctx, s.peer.UserID, n.group, j, n.raws)
+	switch {
+	case errors.Is(err, errFake):
+		s.e.joinRefused(ctx, n.group, RefusedFake, err.Error())
+		err = fmt.Errorf("%w: joining group %s: %w", ErrProtocol, n.group.Short(), err)
+	case errors.Is(err, errJoinIDs):
+		s.e.joinRefused(ctx, n.group, RefusedBusy, err.Error())
+		err = fmt.Errorf("joining group %s: %w", n.group.Short(), err)
+	case errors.Is(err, ErrClock): // the next session tries again
+		s.e.joinRefused(ctx, n.group, RefusedClock, err.Error())
+		err = fmt.Errorf("joining group %s: %w", n.group.Short(), err)
+	}
+	if err != nil {
+		s.fail(err)
+	}
 }

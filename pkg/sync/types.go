@@ -91,6 +91,8 @@ type PendingJoin struct {
 	Expires time.Time
 	Since   time.Time
 	Refusal string // the last refusal, "" if none
+	// Checked of Users are the ids that were checked of a log that came and is checked now; zero if there is none.
+	Checked, Users int64
 }
 
 // A JoinRequest is somebody's valid claim on an invitation with manual admission.

@@ -19,7 +19,7 @@ func (l *Log) check(e *entry.Entry, proof bool) (*node, error) {
 		reason = l.checkOp(n)
 	}
 	if reason == "" && proof {
-		reason = l.prove(n)
+		reason = n.prove()
 	}
 	if reason != "" {
 		return nil, entry.Unsound(reason)
@@ -232,42 +232,6 @@ func (l *Log) checkClaim(n *node, op entry.Add) string {
 	}
 	if len(others) >= invite.Uses {
 		return "the invitation was used up before"
-	}
-	return ""
-}
-
-// prove checks signatures, then ids, which cost a thousand times as much.
-func (l *Log) prove(n *node) string {
-	e := n.entry
-	if !e.VerifySignature(n.key()) {
-		return "the signature is wrong"
-	}
-	switch op := e.Op.(type) {
-	case entry.Rekey:
-		return proveEvents(n.under.term.keys, op.Events)
-	case entry.Create:
-		if op.User.ID() != e.Signer || op.Group.ID() != e.Group {
-			return "an id does not fit its body"
-		}
-		return proveEvents(keys.GenesisOf(e.Signer, op.User), op.Keys)
-	case entry.Add:
-		if op.Claim != nil && op.Claim.Verify() != nil {
-			return "the claim's signatures are wrong"
-		}
-		if op.User.ID() != op.UserID {
-			return "an id does not fit its body"
-		}
-		return proveEvents(keys.GenesisOf(op.UserID, op.User), op.Keys)
-	}
-	return ""
-}
-
-func proveEvents(line keys.State, events []keys.Event) string {
-	for _, e := range events {
-		var err error
-		if line, err = line.Apply(e); err != nil {
-			return err.Error()
-		}
 	}
 	return ""
 }

@@ -1,0 +1,74 @@
+package sync
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/group"
+)
+
+// each calls fn for 0 … n-1 on all workers, one after the other on each, until ctx ends.
+func (e *Engine) each(ctx context.Context, n int, fn func(i int)) error {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(e.cfg.Limits.Workers, n) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				fn(int(i))
+			}
+		})
+	}
+	wg.Wait()
+	return ctx.Err()
+}
+
+// proveOps checks the signatures of operations whose "as" is known, and derives the ids that they claim: tens of milliseconds each, for which nobody
+// is kept from writing. What it leaves unproven has an unknown "as".
+func (e *Engine) proveOps(ctx context.Context, g *replica, items []*item) error {
+	var ops, signed []*item
+	for _, it := range items {
+		if it.ent.Kind == entry.Operation && !it.proven && it.fault == nil {
+			ops = append(ops, it)
+		}
+	}
+	errs := make([]error, len(ops))
+	g.logMu.RLock()
+	e.parallel(len(ops), func(i int) { errs[i] = g.log.ProveSignatures(ops[i].ent) })
+	g.logMu.RUnlock()
+	for i, it := range ops {
+		switch {
+		case errs[i] == nil:
+			signed = append(signed, it)
+		case isUnsound(errs[i]):
+			it.fault = errs[i]
+		}
+	}
+	return e.each(ctx, len(signed), func(i int) {
+		it := signed[i]
+		it.fault = group.ProveIDs(it.ent)
+		it.proven = it.fault == nil
+	})
+}
+
+// claimsIDs tells whether an operation holds ids whose derivation is not the writer's business.
+func (it *item) claimsIDs() bool {
+	_, add := it.ent.Op.(entry.Add)
+	return add
+}
+
+// putAside keeps an operation whose ids nobody derived yet, and what refers to one, until somebody who does not hold the lock did that: commit for what it
+// brought itself, Run for what comes out of quarantine otherwise.
+func (b *batch) putAside(it *item) error {
+	if b.aside == nil {
+		b.asideOf = map[peercrypto.Hash]bool{}
+	}
+	b.aside = append(b.aside, it)
+	b.asideOf[it.ent.Hash] = true
+	if !it.released {
+		return nil
+	}
+	return b.keep(it, []Wait{waitTime(b.now)})
+}
