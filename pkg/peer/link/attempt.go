@@ -22,6 +22,7 @@ type attempt struct {
 	remote   Remote        // whom we dialled, or who the verified offer is from
 	outgoing bool
 	arrival  uint64 // number of the offer, of an incoming attempt
+	invited  bool   // it came over the topic of an invitation
 	first    *round
 	keeper   *keeper // of the connection; does nothing before there is one
 

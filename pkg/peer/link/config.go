@@ -72,6 +72,10 @@ type Config struct {
 	CertLife time.Duration
 	// MaxConns bounds authenticated connections plus attempts; default 1,024.
 	MaxConns int
+	// MaxConnsPerUser bounds those of one user, who can make any number of
+	// devices; default an eighth of MaxConns. Of those that devices made over
+	// topics of invitations, which strangers know, a quarter of MaxConns can be.
+	MaxConnsPerUser int
 	// OffersPerMinute bounds the offers that are looked at of one device;
 	// default 20.
 	OffersPerMinute int
@@ -172,13 +176,14 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	setDefault(&c.CertLife, defaultCertLife)
 	setDefault(&c.MaxConns, 1024)
+	setDefault(&c.MaxConnsPerUser, max(c.MaxConns/8, 1))
 	setDefault(&c.OffersPerMinute, 20)
 	setDefault(&c.DialTimeout, 20*time.Second)
 	setDefault(&c.AuthTimeout, 10*time.Second)
 	setDefault(&c.RestartTimeout, time.Minute)
 	setDefault(&c.ReconnectMin, time.Second)
 	setDefault(&c.ReconnectMax, time.Minute)
-	if c.CertLife < 0 || c.MaxConns < 0 || c.OffersPerMinute < 0 || c.DialTimeout < 0 || c.AuthTimeout < 0 || c.RestartTimeout < 0 || c.ReconnectMin < 0 || c.ReconnectMax < c.ReconnectMin {
+	if c.CertLife < 0 || c.MaxConns < 0 || c.MaxConnsPerUser < 0 || c.OffersPerMinute < 0 || c.DialTimeout < 0 || c.AuthTimeout < 0 || c.RestartTimeout < 0 || c.ReconnectMin < 0 || c.ReconnectMax < c.ReconnectMin {
 		return c, errors.New("link configuration: a limit is negative or ReconnectMax is below ReconnectMin")
 	}
 	if c.Logger == nil {

@@ -64,12 +64,12 @@ func (l *Link) dialOnce(device peercrypto.ID) (a *attempt, c *Conn, mine bool, e
 	if !ok {
 		return nil, nil, false, ErrUnknownDevice
 	}
-	if len(l.conns)+len(l.attempts) >= l.cfg.MaxConns {
-		return nil, nil, false, ErrBusy
-	}
 	a, err = l.newOutgoing(d.cert, topic)
 	if err != nil {
 		return nil, nil, false, err
+	}
+	if !l.roomLocked(a) {
+		return nil, nil, false, ErrBusy
 	}
 	l.startLocked(a)
 	return a, nil, true, nil

@@ -234,9 +234,35 @@ func (l *Link) startIncoming(a *attempt) error {
 		}
 		delete(l.attempts, a.device())
 		other.cancel(ErrGlare)
-	} else if len(l.conns)+len(l.attempts) >= l.cfg.MaxConns {
+	} else if !l.roomLocked(a) {
 		return ErrBusy
 	}
 	l.startLocked(a)
 	return nil
+}
+
+// roomLocked tells whether there is room for an attempt beside the connections
+// and attempts with other devices.
+func (l *Link) roomLocked(a *attempt) bool {
+	a.invited = !a.outgoing && l.topics[a.first.via].EnvSalt != [32]byte{}
+	all, same, invited := 0, 0, 0
+	count := func(o *attempt) {
+		if o.device() == a.device() {
+			return
+		}
+		all++
+		if o.remote.UserID == a.remote.UserID {
+			same++
+		}
+		if o.invited {
+			invited++
+		}
+	}
+	for _, o := range l.attempts {
+		count(o)
+	}
+	for _, c := range l.conns {
+		count(c.keeper.a)
+	}
+	return all < l.cfg.MaxConns && same < l.cfg.MaxConnsPerUser && (!a.invited || invited < max(l.cfg.MaxConns/4, 1))
 }

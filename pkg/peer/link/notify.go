@@ -20,6 +20,7 @@ const (
 
 	maxNotesWaiting = 256   // events that nobody has taken
 	maxNotesSeen    = 4_096 // remembered, so that none is told twice
+	maxNotesOfUser  = 512   // of them those of one user
 )
 
 // ErrNotification means that the content of a notification breaks a rule.
@@ -286,7 +287,7 @@ func (l *Link) considerNote(m *wire.Signal) error {
 	if err := l.admit(l.runContext(), n.Remote); err != nil {
 		return err
 	}
-	if !l.notesSeen.add(replayKey{m.From, m.Conn}, n.Expires, now) {
+	if !l.notesSeen.add(replayKey{m.From, m.Conn}, n.Remote.UserID, n.Expires, now) {
 		return ErrOfferReplayed
 	}
 	if !l.queue.pushNote(n) {
@@ -298,29 +299,48 @@ func (l *Link) considerNote(m *wire.Signal) error {
 // seenNotes remembers notifications until they could not be told any more.
 type seenNotes struct {
 	mu    sync.Mutex
-	until map[replayKey]time.Time
+	notes map[replayKey]seenNote
+	users map[peercrypto.ID]int // notes of each user
 }
 
-// add refuses what it knows, and everything while it is full.
-func (s *seenNotes) add(key replayKey, until, now time.Time) bool {
+type seenNote struct {
+	user  peercrypto.ID
+	until time.Time
+}
+
+// add refuses what it knows, and everything while it is full; of a user while
+// that user has filled the part for one.
+func (s *seenNotes) add(key replayKey, user peercrypto.ID, until, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, known := s.until[key]; known {
+	if _, known := s.notes[key]; known {
 		return false
 	}
-	if len(s.until) >= maxNotesSeen {
-		for k, t := range s.until {
-			if !now.Before(t) {
-				delete(s.until, k)
+	if s.fullLocked(user) {
+		for k, n := range s.notes {
+			if !now.Before(n.until) {
+				s.forgetLocked(k, n)
 			}
 		}
-		if len(s.until) >= maxNotesSeen {
+		if s.fullLocked(user) {
 			return false
 		}
 	}
-	if s.until == nil {
-		s.until = make(map[replayKey]time.Time)
+	if s.notes == nil {
+		s.notes, s.users = make(map[replayKey]seenNote), make(map[peercrypto.ID]int)
 	}
-	s.until[key] = until
+	s.notes[key] = seenNote{user, until}
+	s.users[user]++
 	return true
+}
+
+func (s *seenNotes) fullLocked(user peercrypto.ID) bool {
+	return len(s.notes) >= maxNotesSeen || s.users[user] >= maxNotesOfUser
+}
+
+func (s *seenNotes) forgetLocked(key replayKey, n seenNote) {
+	delete(s.notes, key)
+	if s.users[n.user]--; s.users[n.user] == 0 {
+		delete(s.users, n.user)
+	}
 }

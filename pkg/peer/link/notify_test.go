@@ -140,18 +140,28 @@ func TestOpenPush(t *testing.T) {
 func TestSeenNotes(t *testing.T) {
 	var s seenNotes
 	now := time.UnixMilli(goldenTime)
-	for i := range maxNotesSeen {
-		if !s.add(replayKey{"a", peercrypto.ID(rune(i))}, now.Add(time.Minute), now) {
+	user := func(i int) peercrypto.ID { return peercrypto.ID(rune(i / maxNotesOfUser)) }
+	for i := range maxNotesSeen - 1 {
+		if !s.add(replayKey{"a", peercrypto.ID(rune(i))}, user(i), now.Add(time.Minute), now) {
 			t.Fatal("refused")
 		}
 	}
-	if s.add(replayKey{"a", peercrypto.ID(rune(1))}, now.Add(time.Minute), now) {
+	if s.add(replayKey{"a", peercrypto.ID(rune(1))}, user(1), now.Add(time.Minute), now) {
 		t.Error("told twice")
 	}
-	if s.add(replayKey{"b", "x"}, now.Add(time.Minute), now) {
+	if s.add(replayKey{"a", "y"}, user(1), now.Add(time.Minute), now) {
+		t.Error("one user may fill the memory")
+	}
+	if !s.add(replayKey{"b", "y"}, "somebody else", now.Add(time.Minute), now) {
+		t.Error("one user keeps others out")
+	}
+	if s.add(replayKey{"b", "x"}, "b", now.Add(time.Minute), now) {
 		t.Error("more than the memory holds")
 	}
-	if !s.add(replayKey{"b", "x"}, now.Add(time.Hour), now.Add(2*time.Minute)) {
+	if !s.add(replayKey{"b", "x"}, user(1), now.Add(time.Hour), now.Add(2*time.Minute)) {
 		t.Error("refused, although the others have expired")
+	}
+	if len(s.users) != 1 || len(s.notes) != 1 {
+		t.Errorf("%d users, %d notes are still remembered", len(s.users), len(s.notes))
 	}
 }

@@ -194,6 +194,9 @@ func (s *suite) fieldQueries() {
 			s.must(r.Documents(q, collect(&got)))
 			s.equal(fmt.Sprintf("documents of %+v", q), got, want)
 			for _, size := range []int{1, 2 + rng.IntN(40)} {
+				if size == 1 && len(q.Where) > 0 {
+					continue // it takes long
+				}
 				s.equal(fmt.Sprintf("pages of %+v", q), s.pages(r, q, size, len(want)), want)
 			}
 			for _, d := range all {
