@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,11 +19,12 @@ const (
 	// bucketDevices holds the certificates of devices that were connected, by
 	// device id: where notifications go.
 	bucketDevices = "devices"
-	// maxKnownDevices bounds them; the one that expires first makes room.
+	// maxKnownDevices bounds them; of the user with the most of them the one
+	// that expires first makes room.
 	maxKnownDevices = 2_000
 
-	// bucketInbox holds the notifications that came, by time and id, the newest
-	// maxInbox of them.
+	// bucketInbox holds the notifications that came, by time and id, maxInbox of
+	// them; the oldest one of who sent the most makes room.
 	bucketInbox = "inbox"
 	maxInbox    = 256
 )
@@ -141,7 +143,7 @@ func (p *Peer) remember(cert peercrypto.DeviceCert) {
 	})
 	if err == nil && !same {
 		err = p.cfg.Store.Update(p.ctx, func(tx groupsync.Tx) error {
-			if err := p.forgetDevices(tx); err != nil {
+			if err := p.forgetDevices(tx, cert.UserID); err != nil {
 				return err
 			}
 			return tx.PutValue(bucketDevices, string(cert.DeviceID), raw)
@@ -152,29 +154,30 @@ func (p *Peer) remember(cert peercrypto.DeviceCert) {
 	}
 }
 
-// forgetDevices drops what has expired, and what expires first while there are
-// too many.
-func (p *Peer) forgetDevices(tx groupsync.Tx) error {
+// forgetDevices drops what has expired, and makes room for a device of a user.
+func (p *Peer) forgetDevices(tx groupsync.Tx, user peercrypto.ID) error {
 	now := p.cfg.Now().UnixMilli()
 	var drop []string
-	first, least, count := "", int64(0), 0
+	var known []peercrypto.DeviceCert
 	err := tx.Values(bucketDevices, func(key string, raw []byte) error {
 		cert, err := peercrypto.ParseDeviceCert(raw)
 		if err != nil || cert.Expires <= now {
 			drop = append(drop, key)
 			return nil
 		}
-		count++
-		if first == "" || cert.Expires < least {
-			first, least = key, cert.Expires
-		}
+		known = append(known, cert)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if count >= maxKnownDevices {
-		drop = append(drop, first)
+	if len(known) >= maxKnownDevices {
+		slices.SortFunc(known, func(a, b peercrypto.DeviceCert) int { return cmp.Compare(a.Expires, b.Expires) })
+		users := []peercrypto.ID{}
+		for _, c := range known {
+			users = append(users, c.UserID)
+		}
+		drop = append(drop, string(known[crowded(append(users, user))].DeviceID))
 	}
 	for _, key := range drop {
 		if err := tx.PutValue(bucketDevices, key, nil); err != nil {
@@ -182,6 +185,17 @@ func (p *Peer) forgetDevices(tx groupsync.Tx) error {
 		}
 	}
 	return nil
+}
+
+// crowded returns the first place of whoever has the most of them, so that
+// nobody takes the others' room.
+func crowded(users []peercrypto.ID) int {
+	places, most := map[peercrypto.ID]int{}, 0
+	for _, u := range users {
+		places[u]++
+		most = max(most, places[u])
+	}
+	return slices.IndexFunc(users, func(u peercrypto.ID) bool { return places[u] == most })
 }
 
 // notified keeps a notification and passes it on, unless its sender is no member
@@ -211,15 +225,18 @@ func (p *Peer) keepNotification(n Notification) (fresh bool, err error) {
 	fresh = true
 	err = p.cfg.Store.Update(p.ctx, func(tx groupsync.Tx) error {
 		var keys []string
-		if err := tx.Values(bucketInbox, func(k string, _ []byte) error {
+		var users []peercrypto.ID
+		if err := tx.Values(bucketInbox, func(k string, raw []byte) error {
+			var old Notification
+			_ = json.Unmarshal(raw, &old) // what can't be read is nobody's
 			fresh = fresh && k != key
-			keys = append(keys, k)
+			keys, users = append(keys, k), append(users, old.User)
 			return nil
 		}); err != nil || !fresh {
 			return err
 		}
-		for _, old := range keys[:max(0, len(keys)+1-maxInbox)] {
-			if err := tx.PutValue(bucketInbox, old, nil); err != nil {
+		if len(keys) >= maxInbox {
+			if err := tx.PutValue(bucketInbox, keys[crowded(append(users, n.User))], nil); err != nil {
 				return err
 			}
 		}
@@ -228,7 +245,7 @@ func (p *Peer) keepNotification(n Notification) (fresh bool, err error) {
 	return fresh, err
 }
 
-// Notifications lists what came, oldest first: the last 256.
+// Notifications lists what came, oldest first: 256 at most.
 func (p *Peer) Notifications(ctx context.Context) ([]Notification, error) {
 	var out []Notification
 	err := p.cfg.Store.View(ctx, func(r groupsync.Reader) error {
