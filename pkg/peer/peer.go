@@ -10,6 +10,7 @@ import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/peer/link"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // Peer is one running device of one user. Its methods are safe for concurrent
@@ -78,7 +79,7 @@ func (p *Peer) newLink() (*link.Link, error) {
 		Server: p.cfg.Server, Identity: p.cfg.Identity, UserDoc: p.engine.UserDoc(),
 		ICETransport: p.cfg.ICETransport, AllowLoopback: p.cfg.AllowLoopback, ExtraICE: p.cfg.ExtraICE,
 		Admit: p.admit, CheckKeys: checkKeys, TLS: p.cfg.TLS,
-		ReconnectMin: p.cfg.ReconnectMin, ReconnectMax: p.cfg.ReconnectMax,
+		ReconnectMin: p.cfg.ReconnectMin, ReconnectMax: p.cfg.ReconnectMax, MaxConnsPerUser: max(p.cfg.MaxDevices/8, keys.MaxDevices),
 		Logger: p.cfg.Logger, Now: p.cfg.Now,
 	})
 }
