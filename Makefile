@@ -8,7 +8,8 @@ LDFLAGS       := -s -w -X $(PKG)/internal/buildinfo.Version=$(VERSION)
 FUZZTIME      ?= 1s
 RACE_PACKAGES := ./pkg/... ./internal/...
 
-export GOFLAGS ?= -buildvcs=false
+GOFLAGS += -buildvcs=false
+export GOFLAGS
 
 .PHONY: help
 help: ## this list
@@ -25,9 +26,9 @@ demo: ## a server and two daemons meet and sync a group; KEEP=1 leaves them runn
 
 .PHONY: test
 test: vet build ## everything that CI runs: vet, tests with the race detector, end-to-end tests, short fuzzing
-	$(GO) test -race -timeout 20m $(RACE_PACKAGES)
-	$(GO) test -timeout 20m ./cmd/...
-	$(GO) test -count=1 -timeout 20m ./test/... # they run programs, which the cache does not see
+	$(GO) test -race -timeout 30m $(RACE_PACKAGES)
+	$(GO) test -timeout 30m ./cmd/...
+	$(GO) test -count=1 -timeout 30m ./test/... # they run programs, which the cache does not see
 	$(GO) run ./test/nat -bin bin -short -tries 2
 	@FUZZTIME=$(FUZZTIME) $(GO) run ./test/fuzz
 
@@ -46,7 +47,7 @@ check: lint test ## what must be clean before a commit
 
 .PHONY: lint
 lint: bin/golangci-lint ## golangci-lint, pinned
-	bin/golangci-lint run ./...
+	bin/golangci-lint run --allow-parallel-runners ./...
 
 bin/golangci-lint:
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
