@@ -176,6 +176,7 @@ func (d *Daemon) CLIInput(ctx context.Context, in io.Reader, args ...string) ([]
 	cmd.Stdin = in
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
+	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
