@@ -339,7 +339,14 @@ func (h *hub) settle(r receipt, code wire.Code) {
 		h.cluster.enqueue(r.node, busMsg{Kind: busAck, Ref: r.ref, Code: code})
 		return
 	}
-	if c := r.from.conn.Load(); c == r.conn || r.from.resumable {
+	c := r.from.conn.Load()
+	if r.from.resumable && c.ending() {
+		// The next connection may have got its first frame already, see switchTo.
+		r.from.box.mu.Lock()
+		c = r.from.conn.Load()
+		r.from.box.mu.Unlock()
+	}
+	if c == r.conn || r.from.resumable {
 		h.answer(c, wire.Result{ID: r.id, Code: code})
 	}
 }
