@@ -75,7 +75,10 @@ func (a *app) operated(kind, detail string) {
 }
 
 // adminSessions gives internal/admin the sessions and blocks of signaling.
-type adminSessions struct{ server *signaling.Server }
+type adminSessions struct {
+	server *signaling.Server
+	cut    func(signaling.Block) // ends what a new block concerns beside sessions
+}
 
 func (a adminSessions) selector(sel admin.Selector) (signaling.Selector, error) {
 	out := signaling.Selector{Session: sel.Session, Device: sel.Device, User: sel.User, State: signaling.SessionState(sel.State)}
@@ -101,6 +104,9 @@ func network(text string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
 		return p, fmt.Errorf("%.64q is neither an address like 192.0.2.1 nor a network like 192.0.2.0/24", text)
+	}
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	return p.Masked(), nil
 }
@@ -143,7 +149,11 @@ func (a adminSessions) Block(b admin.Block) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return a.server.Block(own)
+	ended, err := a.server.Block(own)
+	if err == nil {
+		a.cut(own)
+	}
+	return ended, err
 }
 
 // Unblock implements admin.Blocker.
@@ -177,5 +187,18 @@ func (a adminSessions) SetBlocks(list []admin.Block) (int, error) {
 			return 0, fmt.Errorf("block %d: %w", i+1, err)
 		}
 	}
-	return a.server.SetBlocks(own)
+	before := map[string]bool{}
+	for _, b := range a.server.Blocked() {
+		before[b.Target()] = true
+	}
+	ended, err := a.server.SetBlocks(own)
+	if err != nil {
+		return ended, err
+	}
+	for _, b := range a.server.Blocked() {
+		if !before[b.Target()] {
+			a.cut(b)
+		}
+	}
+	return ended, nil
 }

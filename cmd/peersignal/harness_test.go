@@ -114,6 +114,7 @@ type client struct {
 	ctx    context.Context
 	ws     *websocket.Conn
 	device peercrypto.ID
+	user   peercrypto.PublicKey
 	ready  *wire.Ready
 }
 
@@ -136,7 +137,7 @@ func (s *server) connect() *client {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = ws.CloseNow() })
-	c := &client{t: s.t, ctx: ctx, ws: ws, device: d.Cert.DeviceID}
+	c := &client{t: s.t, ctx: ctx, ws: ws, device: d.Cert.DeviceID, user: d.Cert.UserKey}
 	auth, err := wire.SignAuth(wire.AuthBody{
 		Server: name, Nonce: c.next().(*wire.Hello).Nonce, CNonce: peercrypto.NewNonce(), Time: time.Now().UnixMilli(),
 	}, d.Key, d.Cert)

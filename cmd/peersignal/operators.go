@@ -31,7 +31,7 @@ func (a *app) newAudit(s *settings) (err error) {
 // newAdmin puts the blocks in force that were kept, and makes the server for
 // operators.
 func (a *app) newAdmin(s *settings) (err error) {
-	sessions := adminSessions{a.signaling}
+	sessions := adminSessions{a.signaling, a.cutRelays}
 	if a.blocks, err = admin.NewBlocklist(s.blockFile, sessions); err != nil {
 		return usageError{err}
 	}

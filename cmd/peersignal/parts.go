@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -58,6 +59,7 @@ func (a *app) newTURN(ctx context.Context, s *settings) (*turn.Server, error) {
 		}
 		cfg.PublicIP = seen
 	}
+	cfg.Barred = func(client netip.Addr) bool { return a.signaling.BlocksAddr(client) }
 	if a.introductions != nil {
 		cfg.Introductions = a.introductions
 	}

@@ -26,6 +26,7 @@ import (
 	notifier "github.com/peersignal/peersignal/internal/notify"
 	"github.com/peersignal/peersignal/internal/signaling"
 	"github.com/peersignal/peersignal/internal/turn"
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 )
 
 // app is the wired server. Its sockets are bound; nothing is served yet.
@@ -231,6 +232,20 @@ func httpTLS(cfg *tls.Config, more ...string) *tls.Config {
 func (a *app) sessionEnded(session, reason string) {
 	if a.turn != nil && reason == signaling.EndKicked {
 		a.turn.Revoke(session)
+	}
+}
+
+// cutRelays ends the relays of who is blocked, also those that sessions before
+// the last one left behind, and what their credentials could still open.
+func (a *app) cutRelays(b signaling.Block) {
+	switch {
+	case a.turn == nil:
+	case b.Network.IsValid():
+		a.turn.RevokeNetwork(b.Network.Masked())
+	case b.User != "":
+		if k, err := peercrypto.ParsePublicKey(b.User); err == nil {
+			a.turn.RevokeUser(k.String()) // in the form of sessions
+		}
 	}
 }
 

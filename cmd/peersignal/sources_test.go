@@ -240,3 +240,33 @@ func TestIntroducedOnly(t *testing.T) {
 		t.Error("the introduction is not counted")
 	}
 }
+
+// Whoever is blocked loses the relays of sessions that ended before, too: they
+// would go on as long as their clients refresh them.
+func TestBlockEndsRelays(t *testing.T) {
+	o := startOperated(t, "")
+	gone := func(c *client) {
+		t.Helper()
+		c.relay()
+		c.send(&wire.Bye{})
+		c.closed()
+	}
+	open := func(n int) bool {
+		return strings.Contains(o.get("/metrics"), fmt.Sprintf("peersignal_turn_allocations{transport=\"udp\"} %d\n", n))
+	}
+	a, b, c := o.connect(), o.connect(), o.connect()
+	gone(a)
+	gone(b)
+	c.relay()
+	if !open(3) {
+		t.Fatal("the relays ended with their sessions")
+	}
+	o.mustAdmin("blocked user", "block", "--user", a.user.String())
+	if !open(2) {
+		t.Error("a blocked user's relay is still there, or another one has gone")
+	}
+	o.mustAdmin("blocked network", "block", "--network", "127.0.0.0/8")
+	if !open(0) {
+		t.Error("relays of a blocked network are still there")
+	}
+}

@@ -160,6 +160,13 @@ func (s *Server) Unblock(b Block) (bool, error) {
 // Blocked gives the blocks that are in force, sorted by target.
 func (s *Server) Blocked() []Block { return s.blocks.list(s.cfg.Now()) }
 
+// BlocksAddr reports whether a network that is blocked now has the address.
+func (s *Server) BlocksAddr(client netip.Addr) bool {
+	s.blocks.mu.RLock()
+	defer s.blocks.mu.RUnlock()
+	return len(s.blocks.networks) > 0 && s.blocks.addrLocked(client, s.cfg.Now())
+}
+
 func (s *Server) endBlocked(b Block) int {
 	return s.end(Selector{Device: b.Device, User: b.User, Network: b.Network}, blockedNotice())
 }

@@ -122,6 +122,11 @@ type Config struct {
 	// signaling connections come from. Nil: any peer that the policy allows.
 	Introductions Introductions
 
+	// Barred says that requests from an address are refused whatever their
+	// credentials are; see RevokeNetwork. It is called with each request, from
+	// several goroutines. Nil: none is.
+	Barred func(client netip.Addr) bool
+
 	// AllocationsPerSession, AllocationsPerUser and AllocationsTotal bound the
 	// allocations alive at once; defaults 4, 16 and 4096.
 	AllocationsPerSession int

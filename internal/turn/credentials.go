@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -74,17 +75,20 @@ type minter struct {
 	ttl     time.Duration
 
 	mu      sync.Mutex
-	revoked map[string]struct{} // session tags
-	order   []revocation        // the same, oldest first
+	revoked map[string]revocation // by the tag of a session or user: the last one
+	order   []revocation          // oldest first
 }
 
+// revocation refuses the credentials of a tag that expire by a time, in Unix
+// seconds. It is remembered until they all have.
 type revocation struct {
 	tag   string
+	by    int64
 	until time.Time
 }
 
 func newMinter(secrets []Secret, ttl time.Duration) *minter {
-	m := &minter{ttl: ttl, revoked: make(map[string]struct{})}
+	m := &minter{ttl: ttl, revoked: make(map[string]revocation)}
 	m.setSecrets(secrets)
 	return m
 }
@@ -104,7 +108,7 @@ func (m *minter) mint(session, user string, now time.Time) (c Credentials, tag s
 	}
 	secret := &(*m.secrets.Load())[0]
 	tag = secret.tag("session", session)
-	if m.isRevoked(tag, now) {
+	if m.isRevoked(tag, math.MaxInt64, now) {
 		return Credentials{}, "", fmt.Errorf("minting turn credentials: %w", ErrRevoked)
 	}
 	expires := now.Add(m.ttl).Truncate(time.Second)
@@ -138,42 +142,57 @@ func (m *minter) parse(username string) (c claims, reason string) {
 // revoke refuses the session until every credential it may hold has expired,
 // and returns the session's tags, one a secret.
 func (m *minter) revoke(session string, now time.Time) []string {
+	return m.refuse("session", session, math.MaxInt64, now)
+}
+
+// revokeUser refuses the credentials that the user has got so far, and returns
+// the user's tags.
+func (m *minter) revokeUser(user string, now time.Time) []string {
+	return m.refuse("user", user, now.Add(m.ttl).Unix(), now)
+}
+
+// refuse refuses what is minted for an id and expires by a time.
+func (m *minter) refuse(kind, id string, by int64, now time.Time) []string {
 	secrets := *m.secrets.Load()
 	tags := make([]string, len(secrets))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forgetLocked(now)
 	for i := range secrets {
-		tags[i] = secrets[i].tag("session", session)
-		if _, ok := m.revoked[tags[i]]; ok {
-			continue
-		}
-		if len(m.order) >= maxRevoked {
-			// The oldest has the least time left.
-			delete(m.revoked, m.order[0].tag)
-			m.order = m.order[1:]
-		}
-		m.revoked[tags[i]] = struct{}{}
-		m.order = append(m.order, revocation{tags[i], now.Add(m.ttl)})
+		tags[i] = secrets[i].tag(kind, id)
+		r := revocation{tags[i], by, now.Add(m.ttl)}
+		m.revoked[r.tag], m.order = r, append(m.order, r)
+	}
+	for len(m.order) > maxRevoked { // the oldest has the least time left
+		m.dropLocked()
 	}
 	return tags
 }
 
-func (m *minter) isRevoked(tag string, now time.Time) bool {
+// isRevoked says whether a credential of a session or user that expires then is
+// refused.
+func (m *minter) isRevoked(tag string, expires int64, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forgetLocked(now)
-	_, ok := m.revoked[tag]
-	return ok
+	r, ok := m.revoked[tag]
+	return ok && expires <= r.by
 }
 
 func (m *minter) forgetLocked(now time.Time) {
-	n := 0
-	for n < len(m.order) && now.After(m.order[n].until) {
-		delete(m.revoked, m.order[n].tag)
-		n++
+	for len(m.order) > 0 && now.After(m.order[0].until) {
+		m.dropLocked()
 	}
-	m.order = m.order[n:]
+}
+
+// dropLocked forgets the oldest revocation, unless there is a later one of the
+// same tag.
+func (m *minter) dropLocked() {
+	r := m.order[0]
+	m.order = m.order[1:]
+	if m.revoked[r.tag] == r {
+		delete(m.revoked, r.tag)
+	}
 }
 
 // tag shortens an id for a username, keyed by the secret.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,6 +152,56 @@ func TestRevoke(t *testing.T) {
 	if got := r.Revoke("unknown"); got != 0 {
 		t.Errorf("%d allocations of an unknown session ended", got)
 	}
+}
+
+// A user who is blocked loses what earlier sessions have, also their
+// credentials, and not what is made later.
+func TestRevokeUser(t *testing.T) {
+	r := start(t, nil)
+	unused := r.credentials("s1", "alice")
+	client, _ := r.allocate("udp", "s2", "alice")
+	r.allocate("tcp", "s3", "alice")
+	_, b := r.allocate("udp", "s4", "bob")
+	if got := r.RevokeUser("alice"); got != 2 {
+		t.Errorf("%d allocations ended, want 2", got)
+	}
+	r.refused(unused)
+	if client.CreatePermission(b.LocalAddr()) == nil {
+		t.Error("the ended allocation is in use")
+	}
+	if got := r.metric("allocations", "transport", "udp"); got != 1 {
+		t.Errorf("%v allocations over UDP are left, want the other user's", got)
+	}
+	r.advance(2 * time.Second)
+	r.allocate("udp", "s1", "alice") // let in again
+	r.refused(unused)
+	if got := r.RevokeUser("alice"); got != 1 {
+		t.Errorf("%d allocations ended the second time, want 1", got)
+	}
+	later := r.credentials("s5", "alice")
+	r.refused(later)
+	// What was revoked again is remembered from then on.
+	r.advance(turn.DefaultTTL - time.Second)
+	r.refused(later)
+	r.advance(2 * time.Second)
+	r.allocate("udp", "s1", "alice")
+}
+
+func TestBarred(t *testing.T) {
+	var barred atomic.Bool
+	r := start(t, func(c *turn.Config) { c.Barred = func(netip.Addr) bool { return barred.Load() } })
+	c := r.credentials("s1", "alice")
+	r.allocate("udp", "s2", "alice")
+	barred.Store(true)
+	if got := r.RevokeNetwork(netip.MustParsePrefix("10.0.0.0/8")); got != 0 {
+		t.Errorf("%d allocations of another network ended", got)
+	}
+	if got := r.RevokeNetwork(netip.MustParsePrefix("127.0.0.0/8")); got != 1 {
+		t.Errorf("%d allocations ended, want 1", got)
+	}
+	r.refused(c)
+	barred.Store(false)
+	r.allocate("udp", "s1", "alice")
 }
 
 // Revocation meets clients that are adding permissions and channels.

@@ -31,7 +31,7 @@ func (s *Server) open(r *relay, port int) (reason string, err error) {
 	case s.stopped:
 		r.discard()
 		return refuseClosed, ErrClosed
-	case s.minter.isRevoked(r.tag, s.cfg.Now()):
+	case s.isRevoked(r.front.claims, r.source.Addr()):
 		// Revoked after it was authenticated: Revoke has looked at the relays
 		// before this one was among them.
 		r.discard()

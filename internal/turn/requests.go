@@ -38,7 +38,7 @@ func (f *front) authenticate(username, realm string, _ net.Addr) ([]byte, bool) 
 	case reason != "":
 	case realm != f.server.cfg.Realm:
 		reason = authRealm
-	case f.server.minter.isRevoked(c.session, now):
+	case f.server.isRevoked(c, f.source.Addr()):
 		reason = authRevoked
 	case !f.lifetimeServed(held != nil):
 		reason = authLifetime
@@ -84,6 +84,14 @@ func (f *front) lifetime() time.Duration {
 		}
 	}
 	return defaultLifetime
+}
+
+// isRevoked says whether a credential is refused of a client, although it has
+// not expired.
+func (s *Server) isRevoked(c claims, client netip.Addr) bool {
+	now := s.cfg.Now()
+	return s.minter.isRevoked(c.session, c.expires, now) || s.minter.isRevoked(c.user, c.expires, now) ||
+		s.cfg.Barred != nil && s.cfg.Barred(client)
 }
 
 func (f *front) refuseAuth(reason string) {

@@ -237,6 +237,22 @@ func (s *Server) Revoke(session string) int {
 	return s.endRelays(endRevoked, func(r *relay) bool { return tags[r.tag] })
 }
 
+// RevokeUser ends the live allocations of all sessions of the user, and refuses
+// the credentials that they have got so far. It returns how many it ended.
+func (s *Server) RevokeUser(user string) int {
+	tags := make(map[string]bool)
+	for _, t := range s.minter.revokeUser(user, s.cfg.Now()) {
+		tags[t] = true
+	}
+	return s.endRelays(endRevoked, func(r *relay) bool { return tags[r.place.user.tag] })
+}
+
+// RevokeNetwork ends the live allocations of clients in the network and returns
+// how many. Config.Barred keeps them from making others.
+func (s *Server) RevokeNetwork(clients netip.Prefix) int {
+	return s.endRelays(endRevoked, func(r *relay) bool { return clients.Contains(r.source.Addr().Unmap()) })
+}
+
 // endUser ends the user's allocations: the day's bytes are used up.
 func (s *Server) endUser(u *user) {
 	s.endRelays(endDay, func(r *relay) bool { return r.place.user == u })
