@@ -1,7 +1,9 @@
 package sync_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -146,12 +148,22 @@ func TestDeclinedAndTooMany(t *testing.T) {
 
 	third := a.create("third")
 	must(t, a.AddMember(t.Context(), third, b.ident.Genesis, entry.Write))
-	c := connect(t, a, b)
-	eventually(t, "all were offered", func() bool {
-		return c.a.Status().EntriesOut >= int64(len(a.logOf(g))+len(a.logOf(second))+len(a.logOf(third)))
-	})
+	pb, pa := newPipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.NewSession(a.peer(), pb).Run(ctx) }()
+	talk := newRaw(t, pa)
+	talk.hello()
+	talk.send(groupsync.Bulk, logFrame(third, 7, a.logOf(third)))
+	talk.expect(0x04)
+	talk.send(groupsync.Control, frameOf(0x08, peercrypto.NewID(time.Now()), 0))
+	talk.expect(0x09) // REFUSED: what came before was handled
+	cancel()
+	<-done
+	if _, err := b.Group(t.Context(), third); !errors.Is(err, groupsync.ErrNotFound) || offered(t, b) != 2 {
+		t.Errorf("one offer too many is kept: %v", err)
+	}
 	must(t, b.Decline(t.Context(), second))
-	c.end()
 	meet(t, a, b, "there is room again", func() bool { return offered(t, b) == 2 })
 	if ev := nextEvent[groupsync.GroupOffered](t, events); ev.Group != third {
 		t.Errorf("%+v", ev)
