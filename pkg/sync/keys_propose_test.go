@@ -2,6 +2,7 @@ package sync_test
 
 import (
 	"testing"
+	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
@@ -39,9 +40,7 @@ func TestQuorum(t *testing.T) {
 	early := b.put(g, `{"type":"Note"}`)
 	syncPair(t, a, b, g).end()
 	_, err := a.ProposeKeys(t.Context(), groupsync.ProposeOptions{Reason: keys.Compromised, Without: []peercrypto.ID{a.DeviceID()}})
-	if err == nil {
-		t.Error("a device took itself off the list")
-	}
+	wantErr(t, err, groupsync.ErrThisDevice)
 	_, err = a.ProposeKeys(t.Context(), groupsync.ProposeOptions{Reason: keys.Compromised, Without: []peercrypto.ID{other.DeviceID()}})
 	wantErr(t, err, groupsync.ErrNoDevice)
 	// Whoever has the third device rotates the key: the others' key is not the one in force any more.
@@ -197,4 +196,40 @@ func TestTwoRotationsSettledByDevices(t *testing.T) {
 	syncPair(t, b, other, g).end()
 	a.put(g, `{"type":"Note"}`)
 	syncPair(t, a, other, g).end()
+}
+
+// TestProposalsAreBounded: so many proposals wait, and none for ever.
+func TestProposalsAreBounded(t *testing.T) {
+	own, _, _ := devices(t, 2)
+	a, b := own[0], own[1]
+	for i := range 9 {
+		a.clock.add(time.Second) // each is another one
+		_, err := a.ProposeKeys(t.Context(), groupsync.ProposeOptions{Reason: keys.Lost, Revoke: true})
+		if i < 8 {
+			must(t, err)
+		} else {
+			wantErr(t, err, groupsync.ErrLimit)
+		}
+	}
+	// One that came is as good as one of its own.
+	count := func(n *node) int {
+		list, err := n.Proposals(t.Context())
+		must(t, err)
+		return len(list)
+	}
+	b.clock.add(time.Hour)
+	_, err := b.ProposeKeys(t.Context(), groupsync.ProposeOptions{Reason: keys.Lost, Revoke: true})
+	must(t, err)
+	meet(t, a, b, "the proposals come", func() bool { return count(b) == 8 })
+	if count(a) != 8 {
+		t.Errorf("%d proposals wait", count(a))
+	}
+	b.clock.add(31 * 24 * time.Hour)
+	b.approve()
+	if k, err := b.UserKeys(t.Context(), b.UserID()); err != nil || k.Pin.Ended {
+		t.Errorf("a month later the key was ended: %v", err)
+	}
+	if n := count(b); n != 0 {
+		t.Errorf("%d proposals wait for ever", n)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -277,38 +278,50 @@ func FuzzDeviceTexts(f *testing.F) {
 	})
 }
 
-// TestOwnFramesOfStrangers: frames about keys from another user, and broken ones from an own device, have no effect.
+// TestOwnFramesOfStrangers: frames about keys from another user, and broken ones from an own device, have no effect. The broken ones are told.
 func TestOwnFramesOfStrangers(t *testing.T) {
 	own, other, g := devices(t, 2)
 	a, b := own[0], own[1]
-	var frames [][]byte
-	for _, typ := range []byte{0x81, 0x82, 0x83} {
-		for _, body := range []string{"", "{}", `{"v":1}`, `{"v":1,"events":[{}]}`, `{"proposals":[[]],"v":1}`, strings.Repeat("x", 1000)} {
-			raw := binary.AppendUvarint([]byte{typ}, uint64(len(body)))
-			frames = append(frames, append(raw, body...))
-		}
+	warnings := make(chan string, 100)
+	a.cfg.Logger = slog.New(heard{slog.DiscardHandler, warnings})
+	a.reopen()
+	event := string(eventOf(t, other))
+	many := func(n int, what string) string { return strings.TrimSuffix(strings.Repeat(what+",", n), ",") }
+	frames := map[byte][]string{
+		0x81: {"", "{}", `{"v":1}`, strings.Repeat("x", 1000)},
+		0x82: {"", "{}", `{"v":1}`}, // not asked for: nothing is to be said about it
+		0x83: {
+			"", "{}", `{"v":2}`, `{"v":1,"events":[{}]}`, `{"events":[` + event + `],"v":1}`, strings.Repeat("x", 1000),
+			`{"proposals":[` + many(9, "[]") + `],"v":1}`,
+		},
 	}
+	bad := len(frames[0x81]) + len(frames[0x83])
+	frames[0x83] = append(frames[0x83], `{"v":1}`, `{"proposals":[[]],"v":1}`, `{"proposals":[[`+many(2, event)+`]],"v":1}`) // nothing in it is for this one
 	key := a.key()
 	for _, from := range []*node{other, b} {
 		pa, pb := newPipe()
 		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 2)
+		done := make(chan error, 1)
 		go func() { done <- a.NewSession(from.peer(), pa).Run(ctx) }()
-		go func() { // reads whatever comes
-			for {
-				if _, _, err := pb.Recv(ctx); err != nil {
-					done <- nil
-					return
-				}
+		talk := newRaw(t, pb)
+		talk.hello()
+		for typ, bodies := range frames {
+			for _, body := range bodies {
+				raw := binary.AppendUvarint([]byte{typ}, uint64(len(body)))
+				talk.send(groupsync.Control, append(raw, body...))
 			}
-		}()
-		must(t, pb.Send(ctx, groupsync.Control, append([]byte{0x01, 1, 0}, make([]byte, 16)...)))
-		for _, f := range frames {
-			must(t, pb.Send(ctx, groupsync.Control, f))
 		}
+		talk.send(groupsync.Control, frameOf(0x08, peercrypto.NewID(time.Now()), 0))
+		talk.expect(0x09) // REFUSED: what came before was handled
 		cancel()
 		<-done
-		<-done
+		want := 0
+		if from == b {
+			want = bad
+		}
+		if len(warnings) != want {
+			t.Errorf("%d frames of %d were found to be broken", len(warnings), want)
+		}
 	}
 	if p, ok := a.proposal(); ok || a.IdentityReplaced() || a.key() != key {
 		t.Errorf("%+v", p)
