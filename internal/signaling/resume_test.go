@@ -423,11 +423,18 @@ func TestAckAlong(t *testing.T) {
 	offer = read[*wire.Signal](a)
 	answer(func(frame []byte) []byte { return append(frame, ' ') }) // not as we spell it
 	a.got++
-	a.nextID++
-	a.send(&wire.Signal{
-		Kind: wire.KindAnswer, ID: a.nextID, Ack: a.got, To: b.id(), Via: tag(1), Conn: offer.Conn, Env: envelope(wire.KindAnswer),
-	})
-	a.wantClose(wire.CloseProtocol)
+	for _, end := range []string{"", " "} { // as we spell it, and otherwise
+		c := attach(t, n, newDevice(t), nil)
+		c.got++
+		frame, err := wire.Encode(&wire.Signal{
+			Kind: wire.KindAnswer, ID: 1, Ack: a.got, To: b.id(), Via: tag(1), Conn: offer.Conn, Env: envelope(wire.KindAnswer),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.write(append(frame, end...))
+		c.wantClose(wire.CloseProtocol)
+	}
 }
 
 func TestAckOfNothing(t *testing.T) {
