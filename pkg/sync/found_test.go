@@ -232,3 +232,16 @@ func TestKeyThatCameIsSetAlone(t *testing.T) {
 	c.end()
 	syncPair(t, away, other, g).end()
 }
+
+// TestDeleteWithNewKey: an owner deletes a group with a key that is not the one with which it was made.
+func TestDeleteWithNewKey(t *testing.T) {
+	owner, member := newNode(t, 0), newNode(t, 1)
+	g := owner.create("g")
+	join(t, owner, g, entry.Write, member)
+	must(t, owner.RotateKey(t.Context(), keys.Rotated, nil))
+	owner.again()
+	must(t, owner.DeleteGroup(t.Context(), g))
+	c := connect(t, owner, member)
+	eventually(t, "the member knows", func() bool { return member.info(g).GroupDeleted })
+	c.end()
+}

@@ -257,12 +257,14 @@ func (e *Engine) DeleteGroup(ctx context.Context, id peercrypto.ID) error {
 		if b.state.Owner() != e.userID {
 			return fmt.Errorf("deleting group %s: %w", id.Short(), ErrNotOwner)
 		}
-		create, ok := b.g.log.Create()
-		if !ok {
-			return fmt.Errorf("deleting group %s: %w", id.Short(), ErrNotFound)
+		create, _ := b.g.log.Create() // it names the owner
+		for _, p := range usable(b.state, e.userID) {
+			if p.Grant == create.Hash {
+				_, err := b.operationAs(p.As, entry.Delete{}) // under the key in use
+				return err
+			}
 		}
-		_, err := b.operationAs(create.Hash, entry.Delete{})
-		return err
+		return fmt.Errorf("deleting group %s: %w", id.Short(), ErrNotOwner)
 	})
 }
 
