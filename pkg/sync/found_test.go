@@ -245,3 +245,73 @@ func TestDeleteWithNewKey(t *testing.T) {
 	eventually(t, "the member knows", func() bool { return member.info(g).GroupDeleted })
 	c.end()
 }
+
+// TestAddedWithNewKey: who has another key than the first one can be added, and who gets one before accepting can be added again.
+func TestAddedWithNewKey(t *testing.T) {
+	owner, guest := newNode(t, 0), newNode(t, 1)
+	common, first, second := owner.create("common"), owner.create("first"), owner.create("second")
+	join(t, owner, common, entry.Write, guest)
+	add := func(g peercrypto.ID) {
+		t.Helper()
+		must(t, owner.AddMember(t.Context(), g, guest.ident.Genesis, entry.Write))
+		events := guest.Subscribe(t.Context())
+		c := connect(t, owner, guest)
+		nextEvent[groupsync.GroupOffered](t, events)
+		c.end()
+	}
+	rotate := func() {
+		t.Helper()
+		must(t, guest.RotateKey(t.Context(), keys.Rotated, nil))
+		guest.again()
+		syncPair(t, owner, guest, common).end()
+	}
+	rotate()
+	add(first)
+	must(t, guest.Accept(t.Context(), first))
+	syncPair(t, owner, guest, first).end()
+	add(second)
+	wantErr(t, owner.AddMember(t.Context(), second, guest.ident.Genesis, entry.Write), groupsync.ErrLimit)
+	rotate()
+	wantErr(t, guest.Accept(t.Context(), second), groupsync.ErrKeyPending)
+	must(t, owner.AddMember(t.Context(), second, guest.ident.Genesis, entry.Write))
+	c := connect(t, owner, guest)
+	eventually(t, "the new offer comes", func() bool { return guest.Accept(t.Context(), second) == nil })
+	c.end()
+	guest.put(second, `{"type":"Note"}`)
+	syncPair(t, owner, guest, second).end()
+}
+
+// TestDeviceAddedAgain: a device whose welcome was lost gets another one.
+func TestDeviceAddedAgain(t *testing.T) {
+	own, _ := recovering(t)
+	id, r := newDevice(t, own.card())
+	_, err := own.AddDevice(t.Context(), r)
+	must(t, err)
+	r, err = groupsync.NewDeviceRequest(id, own.card(), time.Now())
+	must(t, err)
+	w, err := own.AddDevice(t.Context(), r)
+	must(t, err)
+	if id, err = w.Accept(id); err != nil || id.User.Public() != own.key() {
+		t.Error(err)
+	}
+}
+
+// TestAdmitTooLate: a claim that was used meanwhile is no request any more.
+func TestAdmitTooLate(t *testing.T) {
+	owner, admin, joiner := newNode(t, 0), newNode(t, 1), newNode(t, 2)
+	g := owner.create("g")
+	join(t, owner, g, entry.Admin, admin)
+	inv := owner.invite(g, groupsync.InviteOptions{Manual: true})
+	syncPair(t, owner, admin, g).end()
+	must(t, joiner.Join(t.Context(), inv))
+	events := joiner.Subscribe(t.Context())
+	c := connect(t, owner, joiner)
+	nextEvent[groupsync.JoinFailed](t, events)
+	c.end()
+	syncPair(t, admin, joiner, g).end()
+	syncPair(t, admin, owner, g).end()
+	wantErr(t, owner.Admit(t.Context(), g, joiner.UserID()), groupsync.ErrInvitation)
+	if list, err := owner.JoinRequests(t.Context()); err != nil || len(list) > 0 {
+		t.Errorf("%v %v", list, err)
+	}
+}

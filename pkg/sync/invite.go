@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -300,8 +301,10 @@ func (e *Engine) JoinRequests(ctx context.Context) ([]JoinRequest, error) {
 	return out, nil
 }
 
-// Admit admits somebody who claimed an invitation with manual admission. Their device learns of it when it asks again.
+// Admit admits somebody who claimed an invitation with manual admission. Their device learns of it when it asks again. ErrInvitation: another
+// device did that already, or the invitation is used up or over; the request is forgotten.
 func (e *Engine) Admit(ctx context.Context, group, user peercrypto.ID) error {
+	var late error
 	err := e.write(ctx, group, entry.Admin, func(b *batch) error {
 		raw, ok, err := b.tx.Value(bucketRequests, requestKey(group, user))
 		if err != nil {
@@ -314,11 +317,16 @@ func (e *Engine) Admit(ctx context.Context, group, user peercrypto.ID) error {
 		if err := json.Unmarshal(raw, &r); err != nil {
 			return err
 		}
-		if err := b.add(r.User, r.Keys, r.Claim, r.Invite); err != nil {
+		if err := b.add(r.User, r.Keys, r.Claim, r.Invite); errors.Is(err, entry.ErrUnsound) {
+			late = fmt.Errorf("%w: %w", ErrInvitation, err)
+		} else if err != nil {
 			return err
 		}
 		return b.tx.PutValue(bucketRequests, requestKey(group, user), nil)
 	})
+	if err == nil {
+		err = late
+	}
 	if err != nil {
 		return fmt.Errorf("admitting user %s to group %s: %w", user.Short(), group.Short(), err)
 	}

@@ -334,9 +334,13 @@ func (e *Engine) keepOffer(ctx context.Context, from, id peercrypto.ID, raws [][
 	if _, ok := s.Member(from); !ok || len(grants) == 0 || s.Deleted() {
 		return errFake
 	}
-	add, _ := log.Get(grants[0])
-	p, _ := s.Principal(grants[0])
-	o.Name, o.By, o.Role, o.Grant = s.Name(), add.Signer, p.Role, grants[0]
+	grant := grants[max(0, slices.IndexFunc(grants, func(h peercrypto.Hash) bool {
+		p, ok := s.Principal(h)
+		return ok && p.Key == e.cfg.Identity.User.Public() // only that one can be accepted
+	}))]
+	add, _ := log.Get(grant)
+	p, _ := s.Principal(grant)
+	o.Name, o.By, o.Role, o.Grant = s.Name(), add.Signer, p.Role, grant
 	raw, err := o.encode()
 	if err != nil {
 		return err
@@ -404,7 +408,12 @@ func (e *Engine) Accept(ctx context.Context, id peercrypto.ID) error {
 // accept writes this user's consent to the grants that wait for it.
 func (b *batch) accept() error {
 	var last peercrypto.Hash
+	otherKey := false
 	for _, grant := range b.state.Unaccepted(b.e.userID) {
+		if p, ok := b.state.Principal(grant); ok && p.Key != b.e.cfg.Identity.User.Public() {
+			otherKey = true
+			continue
+		}
 		d, err := group.NextAccept(b.state, grant, b.e.deviceID)
 		if err != nil {
 			return err
@@ -417,6 +426,8 @@ func (b *batch) accept() error {
 	}
 	if _, ok := b.state.Member(b.e.userID); !ok && b.ahead {
 		return ErrClock
+	} else if otherKey && last.IsZero() {
+		return fmt.Errorf("the offer is for another key of yours, ask to be added again: %w", ErrKeyPending)
 	} else if !ok || last.IsZero() {
 		return fmt.Errorf("the offer does not stand any more: %w", ErrNotMember)
 	}

@@ -196,11 +196,14 @@ func (e *Engine) addDevice(ctx context.Context, r requestText) (Welcome, error) 
 	case r.Event.Prev != s.Head():
 		return Welcome{}, ErrOldRequest
 	}
-	event := r.Event.SignKey(user)
-	if s, err = s.Apply(event); err != nil {
-		return Welcome{}, err
+	line := k.History.Line
+	if !s.Listed(*r.Event.Device) { // else the welcome was lost
+		event := r.Event.SignKey(user)
+		if s, err = s.Apply(event); err != nil {
+			return Welcome{}, err
+		}
+		line = append(line, event)
 	}
-	line := append(k.History.Line, event)
 	if me := (keys.Device{ID: e.deviceID, Key: e.cfg.Identity.Device.Public()}); !s.Listed(me) {
 		own, err := keys.NewAddDevice(s, keys.Signers{Key: user, New: e.cfg.Identity.Device}, e.deviceID, e.now())
 		if err != nil {

@@ -58,7 +58,7 @@ func (e *Engine) loadLine() (err error) {
 // lags tells whether a grant of this user has another key than this device.
 func (e *Engine) lags(s *group.State) bool {
 	mine := e.cfg.Identity.User.Public()
-	return slices.ContainsFunc(usable(s, e.userID), func(p group.Principal) bool { return p.Key != mine })
+	return slices.ContainsFunc(usable(s, e.userID), func(p group.Principal) bool { return p.Valid && p.Key != mine })
 }
 
 // settleKeys writes a rekey in each group that knows this user by an older key, except where a sync has to come first.
@@ -69,7 +69,12 @@ func (e *Engine) settleKeys(ctx context.Context) error {
 	var errs []error
 	for _, g := range e.replicas() {
 		if m := g.view.Load().meta; !m.Returning || m.Met && e.now() >= m.Awaits {
-			errs = append(errs, e.settleGroup(ctx, g))
+			err := e.settleGroup(ctx, g)
+			if errors.Is(err, ErrKeyPending) { // only the user can help, who is told when writing
+				e.log.Debug("the new key is not set", "err", err)
+				continue
+			}
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
@@ -117,8 +122,8 @@ func (e *Engine) settleGroup(ctx context.Context, g *replica) error {
 // rekey replaces the key of one grant by this device's: under the last of the grant's keys from which the own history goes on.
 func (b *batch) rekey(p group.Principal) error {
 	line := b.e.line
-	if p.Key == b.e.cfg.Identity.User.Public() {
-		return nil
+	if !p.Valid || p.Key == b.e.cfg.Identity.User.Public() {
+		return nil // one that was not accepted has no other key
 	}
 	best, as := -1, peercrypto.Hash{}
 	for _, h := range b.state.Terms(p.Grant) {
@@ -151,6 +156,9 @@ func (b *batch) rekey(p group.Principal) error {
 	events := line[best:]
 	for len(events) > 0 && events[len(events)-1].Op != keys.Rotate {
 		events = events[:len(events)-1]
+	}
+	if len(events) == 0 {
+		return fmt.Errorf("no new key follows the one there: %w", ErrKeyPending)
 	}
 	d.Op = entry.Rekey{Events: events, Frontier: frontier}
 	_, err = b.sign(d)

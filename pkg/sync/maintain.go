@@ -189,6 +189,9 @@ func (m *maintainer) rotateKeys(ctx context.Context) error {
 			}
 			return b.rotate()
 		})
+		if errors.Is(err, ErrKeyPending) || errors.Is(err, ErrKeyFrozen) {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("making a new rendezvous key for group %s: %w", id.Short(), err)
 		}

@@ -9,25 +9,51 @@ import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 	"github.com/peersignal/peersignal/pkg/sync/group"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
-// AddMember adds a user directly. It counts when the user accepted. That user's devices learn of it from members whom they meet in another group.
+// AddMember adds a user directly, with the key that this device knows of them. It counts when the user accepted. That user's devices learn of it from
+// members whom they meet in another group. Who got another key before accepting can be added again.
 func (e *Engine) AddMember(ctx context.Context, id peercrypto.ID, user peercrypto.UserGenesis, role entry.Role) error {
 	if err := user.Validate(); err != nil {
 		return fmt.Errorf("adding a member to group %s: %w", id.Short(), err)
 	}
 	u := user.ID() // costly, so not by the writer
+	key, events, err := e.keyOf(ctx, u, user)
+	if err != nil {
+		return fmt.Errorf("adding user %s to group %s: %w", u.Short(), id.Short(), err)
+	}
 	return e.write(ctx, id, entry.Admin, func(b *batch) error {
-		if _, ok := b.state.Member(u); ok || len(b.state.Unaccepted(u)) > 0 {
+		asked := slices.ContainsFunc(b.state.Unaccepted(u), func(h peercrypto.Hash) bool {
+			p, ok := b.state.Principal(h)
+			return ok && p.Key == key // with another key they could not accept
+		})
+		if _, ok := b.state.Member(u); ok || asked {
 			return fmt.Errorf("adding user %s to group %s: they are a member or were asked already; use SetRole: %w",
 				u.Short(), id.Short(), ErrLimit)
 		}
-		_, err := b.operation(entry.Admin, entry.Add{UserID: u, User: user, Role: role})
+		_, err := b.operation(entry.Admin, entry.Add{UserID: u, User: user, Keys: events, Role: role})
 		if err == nil && len(b.state.Unaccepted(u)) == 0 {
 			return fmt.Errorf("user %s was blocked: %w", u.Short(), ErrNotAdmin)
 		}
 		return err
 	})
+}
+
+// keyOf is the key of a user who is to be added, as far as it is known here, and the events that lead to it.
+func (e *Engine) keyOf(ctx context.Context, id peercrypto.ID, user peercrypto.UserGenesis) (peercrypto.PublicKey, []keys.Event, error) {
+	k, err := e.UserKeys(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return user.Key, nil, nil
+	case err != nil:
+		return user.Key, nil, err
+	case k.Pin.Genesis != user.Hash():
+		return user.Key, nil, nil
+	case !k.Pin.Usable():
+		return user.Key, nil, ErrKeyFrozen
+	}
+	return k.History.State.Key(), k.History.Line, nil
 }
 
 // usable returns the grants of a user that nothing revokes, accepted or not, the most senior first.
