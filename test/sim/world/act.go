@@ -12,6 +12,7 @@ import (
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // errSkip: there is nothing that this action could do.
@@ -21,11 +22,16 @@ var errSkip = errors.New("skipped")
 var refusals = []error{
 	errSkip, errCrashed, groupsync.ErrNotFound, groupsync.ErrNotMember, groupsync.ErrReadOnly, groupsync.ErrNotAdmin, groupsync.ErrNotOwner,
 	groupsync.ErrOwner, groupsync.ErrDeleted, groupsync.ErrClock, groupsync.ErrInvitation, groupsync.ErrLimit, groupsync.ErrStoreFull,
+	groupsync.ErrKeyFrozen, groupsync.ErrKeyPending, groupsync.ErrNoDevice, groupsync.ErrThisDevice, groupsync.ErrOldRequest, groupsync.ErrNoIndex,
+	keys.ErrNoQuorum, keys.ErrNoRecovery, keys.ErrEnded,
 }
 
 // act plays an action.
 func (w *World) act(a Action) {
 	d := w.devices[a.Dev%len(w.devices)]
+	if w.plan.Wide && a.Kind == Attack {
+		d = w.attackerOf(d)
+	}
 	w.touched[d] = true
 	err := w.perform(d, a)
 	outcome := "done"
@@ -90,6 +96,9 @@ func (w *World) perform(d *device, a Action) error {
 	if d.engine == nil {
 		return errSkip
 	}
+	if a.Kind > Tamper {
+		return w.performWide(d, a)
+	}
 	if a.Kind >= Stop && a.Kind != Attack || a.Kind == Create || a.Kind == SetName {
 		return w.onDevice(d, a)
 	}
@@ -100,8 +109,11 @@ func (w *World) perform(d *device, a Action) error {
 		a.Kind = Leave // so it is
 	}
 	g := w.groups[int(a.X)%len(w.groups)]
-	if a.Kind == Accept || a.Kind == Decline {
+	switch {
+	case a.Kind == Accept || a.Kind == Decline:
 		g = d.offered(g)
+	case w.plan.Wide:
+		g = d.shared(g)
 	}
 	return w.inGroup(d, g, a)
 }
@@ -122,13 +134,13 @@ func (w *World) onDevice(d *device, a Action) error {
 		return nil
 	case Backup:
 		frozen, err := d.disk.freeze()
-		d.backup = &backup{frozen, len(d.acks), maps.Clone(d.purged), maps.Clone(d.left)}
+		d.backup = &backup{frozen, len(d.acks), maps.Clone(d.purged), maps.Clone(d.left), d.ident}
 		return err
 	case Restore:
 		if d.backup == nil || d.evil {
 			return errSkip
 		}
-		d.restore()
+		d.restore(w.plan.Wide && a.X%2 == 0)
 		d.later()
 		return nil
 	case SetName:
@@ -283,6 +295,9 @@ func (w *World) inGroup(d *device, g peercrypto.ID, a Action) error {
 	case Purge:
 		return d.purge(g)
 	case Attack:
+		if !d.evil {
+			return errSkip
+		}
 		return d.attack(g, a)
 	}
 	return d.write(g, a)

@@ -13,6 +13,7 @@ import (
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 // A user has devices.
@@ -21,6 +22,8 @@ type user struct {
 	id      peercrypto.ID
 	genesis peercrypto.UserGenesis
 	devices []*device
+	words   int                    // how many recovery words were made; of wide histories
+	lost    bool                   // no honest device is left
 	wanted  map[peercrypto.ID]bool // groups that the user created, joined or accepted somewhere
 	ended   map[peercrypto.ID]bool // groups that the user left or purged somewhere, once
 }
@@ -30,12 +33,15 @@ type device struct {
 	w      *World
 	number int
 	user   *user
-	ident  peercrypto.Identity
+	ident  peercrypto.Identity // of its key store
+	line   []keys.Event        // that lead to the key that the engine works with
+	renews bool                // it is about to begin anew with another key
 	evil   bool
 	deeds  *deeds // of an evil one
 
 	disk    disk
 	backup  *backup
+	follows []*follow
 	store   *faultyStore
 	engine  *groupsync.Engine
 	stop    context.CancelFunc
@@ -62,36 +68,46 @@ type backup struct {
 	acks   int // how many there were
 	purged map[peercrypto.ID]bool
 	left   map[peercrypto.ID]bool
+	ident  peercrypto.Identity
 }
 
 // populate makes users and devices and starts them.
 func (w *World) populate() error {
 	counts := map[int]int{}
 	for i, u := range w.plan.Devices {
-		ident, err := identity(u, counts[u])
+		ident, err := w.identity(u, counts[u])
 		if err != nil {
 			return err
 		}
 		counts[u]++
 		if u == len(w.users) {
-			w.users = append(w.users, &user{number: u, id: ident.UserID(), genesis: ident.Genesis,
+			w.users = append(w.users, &user{number: u, id: ident.UserID(), genesis: ident.Genesis, words: 1,
 				wanted: map[peercrypto.ID]bool{}, ended: map[peercrypto.ID]bool{}})
 		}
-		d := &device{
-			w: w, number: i, user: w.users[u], ident: ident, evil: i == w.plan.Evil,
-			purged: map[peercrypto.ID]bool{}, left: map[peercrypto.ID]bool{}, members: map[peercrypto.ID]map[peercrypto.ID]bool{},
-		}
-		if d.evil {
-			d.deeds = newDeeds(w.plan.Seed)
-		}
-		if d.disk, err = w.newDisk(); err != nil {
+		d, err := w.newDevice(w.users[u], ident)
+		if err != nil {
 			return err
 		}
-		w.users[u].devices = append(w.users[u].devices, d)
-		w.devices = append(w.devices, d)
+		if d.evil = i == w.plan.Evil; d.evil {
+			d.deeds = newDeeds(w.plan.Seed)
+		}
 		w.schedule(time.Duration(i+1)*time.Millisecond, d.start)
 	}
 	return nil
+}
+
+// newDevice makes a device that is off, with an empty disk.
+func (w *World) newDevice(u *user, ident peercrypto.Identity) (d *device, err error) {
+	d = &device{
+		w: w, number: len(w.devices), user: u, ident: ident,
+		purged: map[peercrypto.ID]bool{}, left: map[peercrypto.ID]bool{}, members: map[peercrypto.ID]map[peercrypto.ID]bool{},
+	}
+	if d.disk, err = w.newDisk(); err != nil {
+		return nil, err
+	}
+	u.devices = append(u.devices, d)
+	w.devices = append(w.devices, d)
+	return d, nil
 }
 
 func (w *World) newDisk() (disk, error) {
@@ -118,8 +134,8 @@ func (d *device) setClock(offset time.Duration) {
 
 func (d *device) peer() groupsync.Peer {
 	return groupsync.Peer{
-		UserID: d.user.id, UserKey: d.ident.User.Public(), Genesis: d.ident.Genesis, DeviceID: d.ident.DeviceID(),
-		UserDoc: d.engine.UserDoc(),
+		UserID: d.user.id, UserKey: d.engine.Identity().User.Public(), Genesis: d.ident.Genesis, DeviceID: d.ident.DeviceID(),
+		DeviceKey: d.ident.Device.Public(), UserDoc: d.engine.UserDoc(), Keys: d.line,
 	}
 }
 
@@ -140,7 +156,7 @@ func (d *device) start() {
 	d.store = &faultyStore{Store: s, disk: d.disk}
 	cfg := groupsync.Config{
 		Store: d.store, Identity: d.ident, Name: fmt.Sprintf("user %d", d.user.number), Now: d.now,
-		Logger: slog.New(&watcher{d: d}), Limits: groupsync.Limits{Workers: 1},
+		Logger: slog.New(&watcher{d: d}), Limits: d.w.limits(),
 	}
 	if d.engine, err = groupsync.Open(d.w.ctx, cfg); err != nil {
 		d.w.fail("device %d: %w", d.number, err)
@@ -148,6 +164,7 @@ func (d *device) start() {
 		_ = s.Close()
 		return
 	}
+	d.renewed()
 	ctx, cancel := context.WithCancel(d.w.ctx)
 	d.stop, d.running = cancel, make(chan struct{})
 	go func(e *groupsync.Engine, done chan struct{}) {
@@ -176,7 +193,7 @@ func (d *device) shut() {
 		d.disk = frozen
 		d.w.stats.Crashes++
 	}
-	d.engine, d.store = nil, nil
+	d.engine, d.store, d.follows = nil, nil, nil
 	clear(d.members)
 }
 
@@ -195,8 +212,8 @@ func (d *device) later() {
 	d.w.schedule(d.w.now()+time.Second+time.Duration(p.rng.Int64N(int64(30*time.Second))), d.start)
 }
 
-// restore continues on the backup: what was written since is forgotten here.
-func (d *device) restore() {
+// restore continues on the backup: what was written since is forgotten here. The key store may have been in it, too.
+func (d *device) restore(keyStore bool) {
 	d.shut()
 	b := d.backup
 	frozen, err := b.disk.freeze()
@@ -209,6 +226,9 @@ func (d *device) restore() {
 		a.excused = true
 	}
 	d.purged, d.left = maps.Clone(b.purged), maps.Clone(b.left)
+	if keyStore {
+		d.ident = b.ident
+	}
 }
 
 // checkAcks looks whether everything that was acknowledged is there.
@@ -257,7 +277,7 @@ func (l *watcher) Handle(_ context.Context, r slog.Record) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.note("d%d warns: %s", l.d.number, text)
-	if r.Level >= slog.LevelError || r.Message == "entry refused" && w.plan.Evil < 0 && !late {
+	if r.Level >= slog.LevelError || r.Message == "entry refused" && !w.hostile && !late {
 		w.seen = append(w.seen, fmt.Errorf("device %d: %s", l.d.number, text))
 		poke(w.wake)
 	}

@@ -51,6 +51,7 @@ func (w *World) heal() {
 		w.due = w.now() + offset + 10*time.Second
 		offset = 0
 	}
+	w.shift = offset
 	for _, d := range w.devices {
 		d.setClock(offset)
 	}
@@ -217,7 +218,7 @@ func (w *World) judgeGroup(i int, g peercrypto.ID) {
 	w.checkConsent(i, g)
 	circles := circlesOf(list)
 	left := slices.ContainsFunc(w.devices, func(d *device) bool { return len(d.left) > 0 })
-	if len(circles) > 1 && !w.restored && !left && w.plan.Evil < 0 {
+	if len(circles) > 1 && !w.restored && !left && !w.hostile {
 		w.fail("group %d: devices that are in it do not count each other as members\n%s", i, w.disagreement())
 		return
 	}
@@ -334,7 +335,7 @@ func (w *World) checkDevices(i int, g peercrypto.ID, members []groupsync.MemberI
 			if d.user.id != m.UserID || d.engine == nil || d.purged[g] || d.left[g] || has {
 				continue
 			}
-			if info, err := d.engine.Group(w.ctx, g); err == nil && info.Left && (info.Removed != nil || d.user.ended[g]) {
+			if info, err := d.engine.Group(w.ctx, g); err == nil && info.Left && (info.Removed != nil || d.user.ended[g]) || w.plan.Wide && !d.user.anyIn(list) {
 				w.stats.Stranded++
 			} else {
 				w.fail("group %d: device %d is a member's and does not sync it\n%s", i, d.number, w.disagreement())

@@ -2,9 +2,13 @@ package world
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
+	"github.com/tyler-smith/go-bip39"
+
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
+	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
 
 var (
@@ -43,4 +47,59 @@ func identity(user, n int) (peercrypto.Identity, error) {
 	}
 	identities[key] = id
 	return id, id.Validate()
+}
+
+var lists = map[[2]int][][]byte{}
+
+// words are the n-th recovery words of a user.
+func words(user, n int) peercrypto.Recovery {
+	h := peercrypto.Sum(fmt.Appendf(nil, "simulated words %d %d", user, n))
+	text, err := bip39.NewMnemonic(h[:])
+	if err != nil {
+		return peercrypto.Recovery{}
+	}
+	r, _ := peercrypto.ParseRecovery(strings.Fields(text)) // never fails for what NewMnemonic made
+	return r
+}
+
+// wideIdentity is the n-th device of a user of wide histories, who has recovery words, and whose first devices are on the list.
+func wideIdentity(user, n, listed int) (peercrypto.Identity, error) {
+	id, err := identity(1000+user, n)
+	if err != nil {
+		return id, err
+	}
+	pin := words(user, 0).Pin()
+	id.Genesis.Recovery = &pin
+	if n < listed {
+		id.History, err = list(id, user, listed)
+	}
+	return id, err
+}
+
+// list is the history that puts the first devices of a user on the list.
+func list(id peercrypto.Identity, user, listed int) ([][]byte, error) {
+	key := [2]int{user, listed}
+	if raw, ok := lists[key]; ok {
+		return raw, nil
+	}
+	s := keys.Genesis(id.Genesis)
+	for n := range listed {
+		d, err := identity(1000+user, n)
+		if err != nil {
+			return nil, err
+		}
+		ev, err := keys.NewAddDevice(s, keys.Signers{Key: id.User, New: d.Device}, d.DeviceID(), id.Genesis.Created+int64(n))
+		if err == nil {
+			s, err = s.Apply(ev)
+		}
+		if err != nil {
+			return nil, err
+		}
+		raw, err := ev.Canonical()
+		if err != nil {
+			return nil, err
+		}
+		lists[key] = append(lists[key], raw)
+	}
+	return lists[key], nil
 }

@@ -43,12 +43,30 @@ const (
 	Attack
 	// Tamper spoils a store behind the engine's back. No plan has it; tests of the checks do.
 	Tamper
+	// The kinds below happen in wide histories only.
+	AddOwn
+	Rotate
+	NewWords
+	Recover
+	RecoverNew
+	Propose
+	Approve
+	Steal
+	Block
+	Checkpoint
+	Adopt
+	Manual
+	Admit
+	PutTTL
+	Index
+	Follow
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"create", "invite", "join", "add", "accept", "decline", "put", "put-many", "edit", "delete-doc", "remove", "role", "leave",
 	"rename", "uninvite", "delete-group", "purge", "name", "stop", "crash", "full", "backup", "restore", "clock", "partition", "heal", "attack", "tamper",
+	"add-own", "rotate", "new-words", "recover", "recover-new", "propose", "approve", "steal", "block", "checkpoint", "adopt", "manual", "admit", "put-ttl", "index", "follow",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -86,6 +104,9 @@ type Plan struct {
 	Evil    int           // device of a malicious member, -1 if there is none
 	SQLite  bool          // stores are SQLite files, not memory
 	Quarrel bool          // most are admins, and use it on each other
+	Wide    bool          // keys, blocks, queries and the rest happen, too: see NewPlan
+	Listed  []int         // of a wide history: how many devices of each user are on the user's list in the beginning
+	Small   bool          // of a wide history: quarantines have little room
 	Span    time.Duration // when actions end and everything is made whole
 	Actions []Action
 }
@@ -103,8 +124,11 @@ func (p Plan) String() string {
 // sqliteEvery is the share of histories on SQLite stores.
 const sqliteEvery = 16
 
-// NewPlan draws a plan.
+// NewPlan draws a plan; that of a seed above WideFrom is wide.
 func NewPlan(seed uint64) Plan {
+	if seed > WideFrom {
+		return newWidePlan(seed)
+	}
 	rng := rand.New(rand.NewPCG(seed, 1))
 	p := Plan{Seed: seed, Evil: -1, SQLite: seed%sqliteEvery == 0, Span: time.Duration(60+rng.IntN(400)) * time.Second}
 	users := 2 + rng.IntN(5)
@@ -163,7 +187,10 @@ func (p *Plan) draw(rng *rand.Rand) Action {
 		kind++
 	}
 	dev := rng.IntN(len(p.Devices))
-	if kind == Attack {
+	switch {
+	case p.Wide:
+		dev = rng.IntN(anyDevice) // there may be more devices by then
+	case kind == Attack:
 		dev = p.Evil
 	}
 	at := 10*time.Second + time.Duration(rng.Int64N(int64(p.Span-10*time.Second)))
@@ -171,6 +198,9 @@ func (p *Plan) draw(rng *rand.Rand) Action {
 }
 
 func weightOf(p *Plan, k Kind) int {
+	if p.Wide {
+		return wideWeight(p, k)
+	}
 	if k == Attack && p.Evil < 0 {
 		return 0
 	}

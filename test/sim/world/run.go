@@ -64,8 +64,14 @@ func play(ctx context.Context, p Plan, log io.Writer, dirs *tempDirs) Result {
 		w.heal()
 		w.settle()
 	}
+	if w.failure == nil && p.Wide {
+		w.settleWide()
+	}
 	if w.failure == nil {
 		w.judge()
+	}
+	if w.failure == nil && p.Wide {
+		w.judgeWide()
 	}
 	if w.failure == nil {
 		w.again()

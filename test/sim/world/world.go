@@ -51,6 +51,10 @@ type World struct {
 	healing  bool
 	due      time.Duration // when nothing that is stored lies ahead of the clocks any more
 	restored bool          // some device continued an old backup
+	shift    time.Duration // what all clocks were set to in the end
+	ttls     []int64       // when documents end, in unix ms
+	kept     []kept        // what rotations must keep
+	hostile  bool          // there is a malicious device, or was
 	touched  map[*device]bool
 	story    []string // what the actions did
 	failure  error
@@ -126,6 +130,7 @@ func newWorld(ctx context.Context, p Plan, log io.Writer, dirs *tempDirs) *World
 		subject: map[peercrypto.ID][]peercrypto.ID{}, pairs: map[[2]int]*pair{},
 		hash: fnv.New64a(), stats: Stats{Actions: map[string]int{}}, touched: map[*device]bool{},
 		wake: make(chan struct{}, 1), dirty: map[*endpoint]bool{},
+		hostile: p.Evil >= 0,
 	}
 }
 
@@ -180,6 +185,7 @@ func (w *World) step() {
 	clear(w.touched)
 	for _, d := range w.devices {
 		d.noticeCrash()
+		d.noticeKey()
 	}
 }
 
@@ -272,7 +278,7 @@ func (w *World) connect(i, j int) {
 	a, b := w.devices[i], w.devices[j]
 	p := w.pair(i, j)
 	if a.engine == nil || b.engine == nil || p.down ||
-		a.engine.Admits(b.user.id) == groupsync.AdmitNone || b.engine.Admits(a.user.id) == groupsync.AdmitNone {
+		a.engine.Admits(b.user.id) == groupsync.AdmitNone || b.engine.Admits(a.user.id) == groupsync.AdmitNone || !a.admits(b) || !b.admits(a) {
 		return
 	}
 	w.opened++
@@ -327,6 +333,9 @@ func (w *World) reap() {
 			w.trace("ended %d.%d", c.number, e.side())
 			w.note("d%d: %v", e.dev.number, e.result)
 			e.cancel()
+			if errors.Is(e.result, groupsync.ErrKeyRefused) {
+				w.pair(e.dev.number, e.peer.dev.number).retryAt = w.now() + 40*time.Second
+			}
 			if err := e.result; !c.hostile && (errors.Is(err, groupsync.ErrProtocol) || errors.Is(err, groupsync.ErrBadEntries) ||
 				errors.Is(err, groupsync.ErrSlow)) {
 				w.fail("honest devices d%d and d%d: %w", e.dev.number, e.peer.dev.number, err)
