@@ -198,7 +198,7 @@ func (d *device) recovered(id peercrypto.Identity, events []keys.Event, keep fun
 			off = append(off, o.ID)
 		}
 	}
-	line, s, err := groupsync.WithoutDevices(h.State, groupsync.Standing(events, h), keys.Signers{Recovery: secret.Key()}, self.ID, off, now)
+	line, s, err := groupsync.WithoutDevices(h.State, h.Line, keys.Signers{Recovery: secret.Key()}, self.ID, off, now)
 	if err != nil {
 		return id, err
 	}
