@@ -73,14 +73,14 @@ func TestKeyReachesOtherDevices(t *testing.T) {
 	before := keyOf(ctx, a)
 	cli(t, ctx, a, "key", "rotate", "--yes")
 	now := waitKey(t, ctx, before, a, second)
-	put(t, ctx, second, "garden", `{"type":"Note"}`)
+	putSoon(t, ctx, second, "garden", `{"type":"Note"}`)
 	waitDocs(t, ctx, "garden", 2, a, b, second)
 	down(t, ctx, a)
 	up(t, ctx, third) // the first device is gone: the second one gives the key
 	if got := waitKey(t, ctx, before, third, second); got != now {
 		t.Error("another key came")
 	}
-	put(t, ctx, third, "garden", `{"type":"Note"}`)
+	putSoon(t, ctx, third, "garden", `{"type":"Note"}`)
 	waitDocs(t, ctx, "garden", 3, b, second, third)
 	if k := userKeys(t, ctx, b, "alice"); k.Key != now || k.Frozen {
 		t.Errorf("%+v", k)
@@ -121,7 +121,7 @@ func TestDevicesReplaceKey(t *testing.T) {
 	}
 	cli(t, ctx, second, "key", "approve", p.Proposal[:8], "--yes")
 	now := waitKey(t, ctx, before, a, second)
-	put(t, ctx, second, "garden", `{"type":"Note"}`)
+	putSoon(t, ctx, second, "garden", `{"type":"Note"}`)
 	waitDocs(t, ctx, "garden", 1, a, b, second)
 	if k := userKeys(t, ctx, b, "alice"); k.Key != now || k.Frozen {
 		t.Errorf("%+v", k)

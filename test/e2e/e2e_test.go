@@ -183,6 +183,18 @@ func put(t *testing.T, ctx context.Context, d *harness.Daemon, name, doc string)
 	return stored.ID
 }
 
+// putSoon is put as soon as the group knows the daemon by the key that it has now.
+func putSoon(t *testing.T, ctx context.Context, d *harness.Daemon, name, doc string) {
+	t.Helper()
+	var refused error
+	if err := harness.Until(ctx, d.Name+" to write with the new key", func() (bool, error) {
+		_, refused = d.CLIInput(ctx, strings.NewReader(doc), "put", name, "-")
+		return refused == nil, nil
+	}); err != nil {
+		t.Fatalf("%v: %v", err, refused)
+	}
+}
+
 // records writes n documents of about 500 bytes.
 func records(t *testing.T, w *harness.World, n int) string {
 	t.Helper()

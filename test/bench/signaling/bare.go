@@ -81,9 +81,6 @@ func (h *hub) take(from link, m *member, frame []byte) error {
 }
 
 func (h *hub) join(from link, m *member, group string, id []byte) error {
-	if err := from.write(fmt.Appendf(nil, `{"type":"result","id":%s}`, id)); err != nil {
-		return err
-	}
 	h.mu.Lock()
 	all := h.groups[group]
 	if all == nil {
@@ -98,8 +95,10 @@ func (h *hub) join(from link, m *member, group string, id []byte) error {
 	all[m.id] = m.record
 	m.groups = append(m.groups, group)
 	h.mu.Unlock()
-	if known == 0 {
-		return nil
+	// Who has the result is in the list of the next one.
+	err := from.write(fmt.Appendf(nil, `{"type":"result","id":%s}`, id))
+	if err != nil || known == 0 {
+		return err
 	}
 	return from.write(append(list[:len(list)-1], "]}"...))
 }
