@@ -262,11 +262,3 @@ func (g *replica) sortOps(hashes []peercrypto.Hash) {
 func compareEntries(a, b *entry.Entry) int {
 	return Ref{a.Modified, a.Hash}.Compare(Ref{b.Modified, b.Hash})
 }
-
-// keyOf returns the key of a grant, or an impossible one.
-func (g *replica) keyOf(grant peercrypto.Hash) peercrypto.PublicKey {
-	if p, ok := g.view.Load().state.Principal(grant); ok {
-		return p.Key
-	}
-	return peercrypto.PublicKey{}
-}

@@ -125,7 +125,7 @@ func (p *Process) WaitLog(ctx context.Context, pattern string) ([]string, error)
 
 var errEnded = errors.New("the process ended")
 
-// ErrTaken: a server ended because somebody else has one of its addresses.
+// ErrTaken means that a server ended because somebody else has one of its addresses.
 var ErrTaken = errors.New("an address is taken")
 
 // Listening waits until a peersignal says that it serves. The error is [ErrTaken] if that can be tried again.
