@@ -150,3 +150,36 @@ func TestBrokenTwinOfRecovery(t *testing.T) {
 		t.Errorf("%+v", k)
 	}
 }
+
+// TestWordsAgainstReboundDevices: whoever stole the key lists the user's devices again, under keys of the thief. The words take these off, on
+// one of the devices too, and also when they are to stay.
+func TestWordsAgainstReboundDevices(t *testing.T) {
+	victim, words := recovering(t)
+	key, now := victim.ident.User, victim.clock.Now().UnixMilli()
+	s := keys.Genesis(victim.ident.Genesis)
+	var line []keys.Event
+	then := func(e keys.Event, err error) {
+		t.Helper()
+		must(t, err)
+		s, err = s.Apply(e)
+		must(t, err)
+		line = append(line, e)
+	}
+	other := identity(t, 5)
+	own := []peercrypto.Identity{victim.ident, other}
+	for _, d := range own {
+		then(keys.NewAddDevice(s, keys.Signers{Key: key, New: d.Device}, d.DeviceID(), now))
+	}
+	for _, d := range own {
+		then(keys.NewRevokeDevice(s, keys.Signers{Key: key}, d.DeviceID(), now))
+		then(keys.NewAddDevice(s, keys.Signers{Key: key, New: newKey(t)}, d.DeviceID(), now))
+	}
+	recovered, err := groupsync.WordsRecovery{
+		Words: words, Genesis: victim.ident.Genesis, Events: line, Reason: keys.Compromised, Now: now, Key: newKey(t),
+		Device: keys.DeviceSigner{ID: victim.DeviceID(), Key: victim.ident.Device}, Keep: []peercrypto.ID{other.DeviceID()},
+	}.Line()
+	must(t, err)
+	if got := keys.Evaluate(keys.Genesis(victim.ident.Genesis), recovered).State.Devices(); len(got) > 0 {
+		t.Errorf("%v are listed", got)
+	}
+}

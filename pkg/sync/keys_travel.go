@@ -311,9 +311,19 @@ func (e *Engine) takeKey(ctx context.Context, need keyNeed, secret peercrypto.Bo
 	case key.Public() == e.cfg.Identity.User.Public():
 		return nil
 	}
-	if err := e.keepKey(ctx, key, k.History.Line, what.Topics, true); err != nil {
+	if err := e.keepKey(ctx, key, k.History.Line, e.soundTopics(what.Topics), true); err != nil {
 		return fmt.Errorf("storing a key that came: %w", err)
 	}
 	e.log.Info("the user's new key came from another of its devices")
 	return nil
+}
+
+// soundTopics are those that another device gave, and none for longer than this device would have them: they show that it is there.
+func (e *Engine) soundTopics(topics []oldTopic) (out []oldTopic) {
+	for _, t := range topics {
+		if raw, err := peercrypto.DecodeB64u(t.Key); err == nil && len(raw) == 32 {
+			out = append(out, oldTopic{t.Key, min(t.Until, e.now()+oldTopicFor.Milliseconds())})
+		}
+	}
+	return out
 }

@@ -62,11 +62,11 @@ func (r WordsRecovery) behind(s keys.State, standing []keys.Event) ([]keys.Event
 	}
 	var off []peercrypto.ID
 	for _, d := range s.Devices() {
-		if d.ID != r.Device.ID && !slices.Contains(r.Keep, d.ID) {
+		if !bound(d) || d.ID != r.Device.ID && !slices.Contains(r.Keep, d.ID) {
 			off = append(off, d.ID)
 		}
 	}
-	line, s, err := WithoutDevices(s, standing, keys.Signers{Recovery: r.Words.Key()}, r.Device.ID, off, r.Now)
+	line, s, err := WithoutDevices(s, standing, keys.Signers{Recovery: r.Words.Key()}, "", off, r.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +83,12 @@ func (r WordsRecovery) behind(s keys.State, standing []keys.Event) ([]keys.Event
 	}
 	event, err = keys.NewAddDevice(s, keys.Signers{Key: r.Key, New: r.Device.Key}, r.Device.ID, r.Now)
 	return append(line, event), err
+}
+
+// bound tells whether a device's id is that of its key. Whoever stole the user's key can list the id of another device with a key of their own.
+func bound(d keys.Device) bool {
+	made, ok := d.ID.Time()
+	return ok && peercrypto.DeviceBody{Created: made.UnixMilli(), Key: d.Key}.ID() == d.ID
 }
 
 // fits tells whether a history can be shown, with something to spare.
