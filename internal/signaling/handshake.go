@@ -93,7 +93,7 @@ func readAuth(text []byte) (*wire.Auth, *wire.Refused) {
 // open makes an authenticated connection a session, or the connection of one
 // that goes on.
 func (s *Server) open(c *conn, auth *wire.Auth) *wire.Refused {
-	old, goesOn := s.hub.previous(auth, s.cfg.Now())
+	old, goesOn := s.hub.previous(c, auth, s.cfg.Now())
 	if r := s.seat(c, old); r != nil {
 		return r
 	}

@@ -72,6 +72,7 @@ type hub struct {
 	over   func(m *member, reason string) // a parked session has ended
 
 	kept atomic.Int64 // bytes of all outboxes
+	toil toil
 
 	mu       sync.RWMutex
 	live     *Limits // those that Reload can change; the others are in limits
@@ -156,7 +157,7 @@ func (h *hub) add(m *member, ready *wire.Ready, token string) *wire.Refused {
 	if token != "" {
 		h.metrics.resumed.WithLabelValues(resumedAs(len(tags))).Inc()
 	}
-	h.changeTopicsLocked(m, tags, nil)
+	h.toil.add(c.addrKey, h.live.SessionsPerAddress, h.changeTopicsLocked(m, tags, nil), time.Now())
 	if h.cluster != nil {
 		h.cluster.announceTopics(m, tags, nil)
 	}
@@ -236,32 +237,35 @@ func (h *hub) dropUserLocked(m *member) {
 
 // setTopics applies a topics message of a session of this node. When it does,
 // it queues done before anything that follows from the change.
-func (h *hub) setTopics(m *member, c *conn, add, del []peercrypto.Tag, done []byte) (wire.Code, string) {
+func (h *hub) setTopics(m *member, c *conn, add, del []peercrypto.Tag, done []byte) (code wire.Code, text string, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if m.gone || m.conn.Load() != c {
-		return wire.CodeOffline, "the session has ended"
+		return wire.CodeOffline, "the session has ended", 0
+	}
+	if wait = h.toil.wait(c.addrKey, h.live.SessionsPerAddress, time.Now()); wait > 0 {
+		return wire.CodeRateLimited, "too many changes of topics from this address", wait
 	}
 	add, del = effective(m.tags, add, del)
 	grow := len(add) - len(del)
 	if len(m.tags)+grow > h.live.Topics {
-		return wire.CodeTooLarge, "too many topics for one session"
+		return wire.CodeTooLarge, "too many topics for one session", 0
 	}
 	if h.held+grow > h.live.TopicsTotal {
-		return wire.CodeTooLarge, "the server holds as many topics as it can"
+		return wire.CodeTooLarge, "the server holds as many topics as it can", 0
 	}
 	for _, tag := range add {
 		if len(h.topics[tag]) >= h.live.TopicMembers {
-			return wire.CodeTooLarge, "too many sessions hold one of these topics"
+			return wire.CodeTooLarge, "too many sessions hold one of these topics", 0
 		}
 	}
 	h.metrics.results.WithLabelValues(string(wire.CodeOK)).Inc()
 	_ = c.push(done) // an ending connection needs no answer
-	h.changeTopicsLocked(m, add, del)
+	h.toil.add(c.addrKey, h.live.SessionsPerAddress, h.changeTopicsLocked(m, add, del), time.Now())
 	if h.cluster != nil {
 		h.cluster.announceTopics(m, add, del)
 	}
-	return wire.CodeOK, ""
+	return wire.CodeOK, "", 0
 }
 
 // effective reduces a change to what changes something: tags to drop that are
@@ -284,8 +288,10 @@ func effective(held map[peercrypto.Tag]struct{}, add, del []peercrypto.Tag) (add
 	return adds, dels
 }
 
-// changeTopicsLocked applies an effective change and tells the others.
-func (h *hub) changeTopicsLocked(m *member, add, del []peercrypto.Tag) {
+// changeTopicsLocked applies an effective change and tells the others. It gives
+// the work of it, with that of dropping the new tags later.
+func (h *hub) changeTopicsLocked(m *member, add, del []peercrypto.Tag) (work int) {
+	work = 2*len(del) + 4*len(add)
 	m.rights.Add(1)
 	for _, tag := range del {
 		delete(m.tags, tag)
@@ -294,6 +300,7 @@ func (h *hub) changeTopicsLocked(m *member, add, del []peercrypto.Tag) {
 	for _, tag := range add {
 		m.tags[tag] = struct{}{}
 		others := h.topics[tag]
+		work += 2 * len(others)
 		h.topics[tag] = append(others, m)
 		h.tellLocked(others, tag, "join", func() []byte {
 			return wire.AppendPresent(nil, tag, false, [][]byte{m.cert}, nil)
@@ -305,6 +312,7 @@ func (h *hub) changeTopicsLocked(m *member, add, del []peercrypto.Tag) {
 			}
 		}
 	}
+	return work
 }
 
 // dropTagLocked takes m out of a tag's holders and tells the others. The

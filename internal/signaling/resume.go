@@ -97,23 +97,26 @@ func (h *hub) unparkLocked(m *member) {
 
 // previous gives the session of this node whose place a new connection takes,
 // and whether that can go on.
-func (h *hub) previous(auth *wire.Auth, now time.Time) (old *member, goesOn bool) {
+func (h *hub) previous(c *conn, auth *wire.Auth, now time.Time) (old *member, goesOn bool) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	old = h.devices[auth.A.DeviceID]
 	if old == nil || !old.local() || old.deviceKey != auth.A.DeviceKey {
 		return nil, false
 	}
-	return old, h.goesOnLocked(old, auth, now)
+	return old, h.goesOnLocked(old, c, auth, now)
 }
 
-func (h *hub) goesOnLocked(m *member, auth *wire.Auth, now time.Time) bool {
+func (h *hub) goesOnLocked(m *member, c *conn, auth *wire.Auth, now time.Time) bool {
 	if m.gone || m.kicked.Load() || h.closed || m.deviceKey != auth.A.DeviceKey || m.userKey != auth.A.UserKey ||
 		!m.isToken(auth.Resume) || now.UnixMilli() >= m.expires || !bytes.Equal(m.cert, auth.Cert.Canonical()) {
 		return false
 	}
 	m.box.mu.Lock()
 	defer m.box.mu.Unlock()
+	if auth.Got < m.box.floor && len(m.tags) > freeToil && h.toil.wait(c.addrKey, h.live.SessionsPerAddress, time.Now()) > 0 {
+		return false // all of them would have to be told
+	}
 	return m.box.canGoOnLocked(auth.Got)
 }
 
@@ -123,7 +126,7 @@ func (h *hub) goesOnLocked(m *member, auth *wire.Auth, now time.Time) bool {
 func (h *hub) resume(m *member, c *conn, auth *wire.Auth, ready *wire.Ready, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.goesOnLocked(m, auth, now) {
+	if !h.goesOnLocked(m, c, auth, now) {
 		return false
 	}
 	ready.Topics = len(m.tags)
@@ -147,6 +150,7 @@ func (h *hub) resume(m *member, c *conn, auth *wire.Auth, ready *wire.Ready, now
 	for _, tag := range lost {
 		h.deferLocked(m, tag)
 	}
+	h.toil.add(c.addrKey, h.live.SessionsPerAddress, len(lost), time.Now())
 	for _, r := range held {
 		if h.introductions != nil && r.from != nil {
 			h.introductions.note(r.from, m) // of where the device is now
@@ -251,7 +255,7 @@ func (h *hub) recallLocked(m *member, old *member, token string) []peercrypto.Ta
 		tags = rest.tags
 	}
 	h.memories.drop(h.memories.byDevice[m.device])
-	if len(tags) > room || len(tags) > h.live.Topics {
+	if len(tags) > room || len(tags) > h.live.Topics || h.toil.wait(m.conn.Load().addrKey, h.live.SessionsPerAddress, time.Now()) > 0 {
 		return nil
 	}
 	for _, tag := range tags {

@@ -198,11 +198,11 @@ func (s *Server) setTopics(c *conn, m *member, msg *wire.Topics) {
 		s.log.Error("result cannot be encoded", "error", err)
 		return
 	}
-	code, text := s.hub.setTopics(m, c, msg.Add, msg.Del, done)
+	code, text, wait := s.hub.setTopics(m, c, msg.Add, msg.Del, done)
 	if code == wire.CodeOK {
 		return // done has been sent
 	}
-	s.answer(c, wire.Result{ID: msg.ID, Code: code, Message: text})
+	s.answer(c, wire.Result{ID: msg.ID, Code: code, Message: text, RetryAfter: wait.Milliseconds()})
 }
 
 // relay routes a signal. One for another node is answered when that node has.
