@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -35,7 +35,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		return exitOK
 	}
 	code, text := explain(err)
-	_, _ = fmt.Fprintln(a.err, "peerd: "+strings.ReplaceAll(text, "\n", "\n  "))
+	_, _ = fmt.Fprintln(a.err, "peerd: "+strings.ReplaceAll(shownLines(text), "\n", "\n  "))
 	return code
 }
 
@@ -61,10 +61,10 @@ func (a *app) root() *cobra.Command {
 	}
 	needsSubcommand(root)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
+	root.SetFlagErrorFunc(flagError)
 	commonFlags(root.PersistentFlags())
 	root.AddCommand(
-		a.initCmd(), a.upCmd(), a.downCmd(), a.statusCmd(), a.idCmd(), a.eventsCmd(),
+		a.initCmd(), a.upCmd(), a.downCmd(), a.statusCmd(), a.idCmd(), a.eventsCmd(), a.versionCmd(),
 		a.groupCmd(), a.joinCmd(), a.leaveCmd(),
 		a.putCmd(), a.getCmd(), a.lsCmd(), a.rmCmd(), a.findCmd(), a.indexCmd(), a.watchCmd(),
 		a.importCmd(), a.exportCmd(), a.quarantineCmd(), a.fileCmd(), a.notifyCmd(), a.inboxCmd(),
@@ -90,35 +90,40 @@ func needsSubcommand(cmd *cobra.Command) {
 	}
 }
 
-// args makes a wrong number of arguments an error of usage.
+// args makes a wrong number of arguments, and arguments that can be no name and no id, an error of usage.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
-		if err := check(cmd, given); err != nil {
-			return usageError{fmt.Errorf("%w\nUsage: %s", err, cmd.UseLine())}
+		if check(cmd, given) != nil {
+			_, takes, _ := strings.Cut(cmd.Use, " ")
+			text := fmt.Sprintf("%s takes no arguments, and not %q", cmd.CommandPath(), given)
+			if takes != "" {
+				text = fmt.Sprintf("%s does not take %s", cmd.CommandPath(), countOf(len(given), "argument"))
+			}
+			return usageError{hinted{errors.New(text),
+				fmt.Sprintf("Usage: %s. See %s --help.", strings.TrimSpace(cmd.CommandPath()+" "+takes), cmd.CommandPath())}}
+		}
+		for i, arg := range given {
+			switch {
+			case arg == "":
+				return usageError{fmt.Errorf("argument %d of %s is empty", i+1, cmd.CommandPath())}
+			case !utf8.ValidString(arg):
+				return usageError{fmt.Errorf("argument %d of %s is not UTF-8: %q", i+1, cmd.CommandPath(), arg)}
+			}
 		}
 		return nil
 	}
 }
 
+// countOf is a number with what is counted.
+func countOf(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
+
 // client returns a client of the daemon.
 func (a *app) client() *client.Client { return client.New(a.cfg.socket) }
-
-// printf writes to standard output; a reader that went away is no failure.
-func (a *app) printf(format string, v ...any) { _, _ = fmt.Fprintf(a.out, format, v...) }
-
-// note writes to standard error what is not the result.
-func (a *app) note(format string, v ...any) { _, _ = fmt.Fprintf(a.err, format, v...) }
-
-// print shows a result: as JSON with --json, else by show.
-func (a *app) print(v any, show func()) error {
-	if !a.cfg.json {
-		show()
-		return nil
-	}
-	enc := json.NewEncoder(a.out)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
-}
 
 // isTerminal tells whether a person is at the other end.
 func isTerminal(stream any) bool {

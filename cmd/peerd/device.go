@@ -20,6 +20,12 @@ import (
 // requestName is the file with the keys of a device that is nobody's yet.
 const requestName = "device-request.json"
 
+// hasRequest tells whether the device of a data folder has asked to be a user's and was not answered yet.
+func hasRequest(data string) bool {
+	_, err := os.Lstat(filepath.Join(data, requestName))
+	return err == nil
+}
+
 func (a *app) deviceCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "device", Short: "Your devices",

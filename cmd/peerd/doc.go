@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -86,6 +87,9 @@ func (a *app) open(args []string) (io.Reader, string, func(), error) {
 	if err != nil {
 		return nil, "", nil, usageError{err}
 	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, "", nil, usageError{errors.Join(fmt.Errorf("%s is a folder", args[0]), f.Close())}
+	}
 	return f, args[0], func() { _ = f.Close() }, nil
 }
 
@@ -105,20 +109,22 @@ func (a *app) getCmd() *cobra.Command {
 			if d.Tied {
 				a.note("peerd: other devices may show something else\n")
 			}
-			return a.print(d, func() { a.printf("%s\n", a.pretty(d.Doc)) })
+			return a.print(d, func() { a.showDocument(d.Doc) })
 		},
 	}
 	cmd.Flags().BoolVar(&firstSeen, "first-seen", false, "of changes of the same millisecond show the one that came here first")
 	return cmd
 }
 
-// pretty indents for a person and leaves bytes as they are for a program.
-func (a *app) pretty(doc json.RawMessage) []byte {
+// showDocument indents for a person and leaves bytes as they are for a program.
+func (a *app) showDocument(doc json.RawMessage) {
 	var b bytes.Buffer
 	if !isTerminal(a.out) || json.Indent(&b, doc, "", "  ") != nil {
-		return doc
+		b.Reset()
+		b.Write(doc)
 	}
-	return b.Bytes()
+	b.WriteByte('\n')
+	_, _ = b.WriteTo(a.exact())
 }
 
 func (a *app) lsCmd() *cobra.Command {
@@ -130,16 +136,15 @@ func (a *app) lsCmd() *cobra.Command {
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := query(groupPath(args[0], "docs"), "type", typ, "after", after, "limit", fmt.Sprint(limit))
-			if a.cfg.json {
-				return a.client().Copy(cmd.Context(), path, a.out)
-			}
 			return a.client().Lines(cmd.Context(), "GET", path, nil, func(line []byte) error {
+				if a.cfg.json {
+					return a.line("%s\n", line)
+				}
 				var d api.Document
 				if err := json.Unmarshal(line, &d); err != nil {
 					return fmt.Errorf("reading peerd's answer: %w", err)
 				}
-				_, err := fmt.Fprintf(a.out, "%s  %s  %s\n", d.ID, when(d.Modified), d.Type)
-				return err
+				return a.line("%s  %s  %s\n", d.ID, when(d.Modified), d.Type)
 			})
 		},
 	}
@@ -193,8 +198,7 @@ without missing anything.`,
 
 func (a *app) showChange(line []byte) error {
 	if a.cfg.json {
-		_, err := fmt.Fprintf(a.out, "%s\n", line)
-		return err
+		return a.line("%s\n", line)
 	}
 	var d api.Document
 	if err := json.Unmarshal(line, &d); err != nil {
@@ -204,8 +208,7 @@ func (a *app) showChange(line []byte) error {
 	if d.Deleted {
 		what = "(deleted)"
 	}
-	_, err := fmt.Fprintf(a.out, "%s  %s  %s  %s\n", when(d.Modified), d.ID, what, d.Doc)
-	return err
+	return a.line("%s  %s  %s  %s\n", when(d.Modified), d.ID, what, d.Doc)
 }
 
 func (a *app) eventsCmd() *cobra.Command {
@@ -213,8 +216,7 @@ func (a *app) eventsCmd() *cobra.Command {
 		Use: "events", Short: "Print what happens, as JSON lines", Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := a.client().Lines(cmd.Context(), "GET", "/events", nil, func(line []byte) error {
-				_, err := fmt.Fprintf(a.out, "%s\n", line)
-				return err
+				return a.line("%s\n", line)
 			})
 			if cmd.Context().Err() != nil {
 				return nil

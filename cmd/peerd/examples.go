@@ -11,6 +11,7 @@ import (
 // examples are those of commands whose help has little else to say.
 var examples = map[string]string{
 	"peerd down":              "peerd down",
+	"peerd version":           "peerd version",
 	"peerd id":                "peerd id --json | jq -r .user",
 	"peerd events":            "peerd events | jq -c 'select(.kind == \"document-changed\") | .document'",
 	"peerd get":               "peerd get garden 00kqn91s56yt2gu3yf5vnbg67 | jq .text",
@@ -65,10 +66,10 @@ func addExamples(cmd *cobra.Command) {
 }
 
 // flagError says what a flag's value has to be.
-func flagError(err error) error {
+func flagError(cmd *cobra.Command, err error) error {
 	bad, ok := errors.AsType[*pflag.InvalidValueError](err)
 	if !ok {
-		return usageError{err}
+		return usageError{hinted{err, fmt.Sprintf("See %s --help.", cmd.CommandPath())}}
 	}
 	want := map[string]string{
 		"bool": "true or false", "duration": "a time with a unit, like 90m", "int": "a number", "int64": "a number", "uint64": "a number from 0",

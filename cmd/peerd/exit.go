@@ -55,6 +55,8 @@ func explain(err error) (int, string) {
 			return code, err.Error()
 		}
 		return exitFailed, err.Error()
+	case errors.Is(err, client.ErrEnded):
+		return exitNotRunning, err.Error()
 	case errors.Is(err, client.ErrNotRunning):
 		return exitNotRunning, err.Error() + "\nStart it with `peerd up`, or name its socket (--api) or data folder (--data)."
 	case errors.Is(err, groupsync.ErrStoreInUse), errors.Is(err, daemon.ErrSocketInUse):
@@ -64,6 +66,10 @@ func explain(err error) (int, string) {
 	case errors.Is(err, peercrypto.ErrPassphraseNeeded):
 		return exitPassphrase, err.Error() + "\nName a file with it: --passphrase-file FILE, or PEERD_PASSPHRASE_FILE."
 	case errors.Is(err, context.Canceled):
+		var h hinted
+		if errors.As(err, &h) {
+			return exitFailed, "interrupted\n" + h.hint
+		}
 		return exitFailed, "interrupted"
 	}
 	return exitFailed, err.Error()

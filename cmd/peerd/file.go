@@ -154,12 +154,15 @@ func (a *app) fetch(ctx context.Context, path string, body io.Reader) (api.File,
 		if err := json.Unmarshal(line, &f); err != nil {
 			return fmt.Errorf("reading peerd's answer: %w", err)
 		}
-		show.reach(f.Have, f.Size, fmt.Sprintf("from %d devices", f.Sources))
+		show.reach(f.Have, f.Size, "from "+countOf(f.Sources, "device"))
 		return nil
 	})
 	show.end()
 	if err == nil && !f.Complete {
-		err = errors.New("peerd ended before the file was complete; repeat the command")
+		err = client.ErrEnded
+	}
+	if errors.Is(err, client.ErrEnded) {
+		return f, hinted{err, "What was fetched stays. Start it with `peerd up`, and repeat the command."}
 	}
 	if err != nil && ctx.Err() != nil {
 		err = hinted{fmt.Errorf("interrupted: %w", err), "The daemon goes on fetching; the same command waits for it again."}
@@ -212,12 +215,15 @@ func (a *app) writeTo(ctx context.Context, path, target string) error {
 // folders, nothing hidden, nothing that a system treats specially.
 func safeName(name, id string) string {
 	clean := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || strings.ContainsRune(`/\:*?"<>|`, r) {
+		if !plain(r) || strings.ContainsRune(`/\:*?"<>|`, r) {
 			return '_'
 		}
 		return r
 	}, name)
 	clean = strings.Trim(clean, " .")
+	if strings.HasPrefix(clean, "-") {
+		clean = "_" + clean[1:] // a program would take it for an option
+	}
 	if clean == "" {
 		return id
 	}

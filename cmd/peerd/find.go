@@ -89,8 +89,7 @@ var changeMarks = map[string]string{"": "", "added": "+ ", "changed": "~ ", "rem
 
 func (a *app) showFound(line []byte) error {
 	if a.cfg.json {
-		_, err := fmt.Fprintf(a.out, "%s\n", line)
-		return err
+		return a.line("%s\n", line)
 	}
 	var l foundLine
 	if err := json.Unmarshal(line, &l); err != nil {
@@ -107,8 +106,7 @@ func (a *app) showFound(line []byte) error {
 	case d.ID == "":
 		return nil // what was there at the beginning is told
 	}
-	_, err := fmt.Fprintf(a.out, "%s%s  %s  %s\n", changeMarks[l.Change.Change], d.ID, when(d.Modified), d.Doc)
-	return err
+	return a.line("%s%s  %s  %s\n", changeMarks[l.Change.Change], d.ID, when(d.Modified), d.Doc)
 }
 
 func (a *app) indexCmd() *cobra.Command {

@@ -34,6 +34,16 @@ func TestFind(t *testing.T) {
 	if out, _ := do(exitOK, "", append(query, "--where", `due>="b"`, "--desc", "--json")...); strings.Count(out, "\n") != 2 || strings.Index(out, `"k":4`) > strings.Index(out, `"k":1`) {
 		t.Errorf("find from b: %s", out)
 	}
+	noOrder := []string{"find", "garden", "--type", "Task", "--where", "done=false", "--where", `due<"d"`}
+	if out, _ := do(exitOK, "", noOrder...); strings.Count(out, "\n") != 2 || strings.Index(out, `"k":3`) > strings.Index(out, `"k":1`) {
+		t.Errorf("find before d, without an order: %s", out)
+	}
+	if _, errs := do(exitFailed, "", "find", "garden", "--type", "Task", "--where", "done=true", "--where", "k>1"); !strings.Contains(errs, "peerd index add NAME Task done k") {
+		t.Errorf("which index: %s", errs)
+	}
+	if _, errs := do(exitFailed, "", "find", "garden", "--where", "done=true"); !strings.Contains(errs, "--type") {
+		t.Errorf("without a type: %s", errs)
+	}
 	out, errs := do(exitOK, "", append(query, "--limit", "2")...)
 	_, after, found := strings.Cut(strings.TrimSpace(errs), "--after ")
 	if strings.Count(out, "\n") != 2 || !found {

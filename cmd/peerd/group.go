@@ -61,7 +61,7 @@ func (a *app) groupLsCmd() *cobra.Command {
 			if err := a.client().Do(cmd.Context(), "GET", "/groups", nil, &groups); err != nil {
 				return err
 			}
-			return a.print(groups, func() { a.showGroups(groups, "no groups; make one with peerd group create NAME, or join one\n") })
+			return a.print(groups, func() { a.showGroups(groups, "no groups; make one with peerd group create NAME, or join one") })
 		},
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/peersignal/peersignal/internal/daemon/api"
+	"github.com/peersignal/peersignal/internal/daemon/client"
 )
 
 func (a *app) importCmd() *cobra.Command {
@@ -56,7 +57,7 @@ func (a *app) importFrom(ctx context.Context, path string, in io.Reader, name st
 	})
 	show.end()
 	if err == nil && !last.Done {
-		err = errors.New("peerd ended before the import did")
+		err = client.ErrEnded
 	}
 	if err != nil {
 		return hinted{fmt.Errorf("importing %s: %w", name, err),
@@ -130,7 +131,7 @@ canonical form: replicas that hold the same give the same bytes.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := groupPath(args[0], "export")
 			if len(args) == 1 || args[1] == "-" {
-				return a.client().Copy(cmd.Context(), path, a.out)
+				return a.client().Copy(cmd.Context(), path, a.exact())
 			}
 			return a.exportTo(cmd.Context(), path, args[1])
 		},
@@ -149,7 +150,7 @@ func (a *app) exportTo(ctx context.Context, path, file string) error {
 		err = tmp.Sync()
 	}
 	if err = errors.Join(err, tmp.Close()); err != nil {
-		return err
+		return fmt.Errorf("writing %s: %w", file, err)
 	}
 	if err := os.Rename(tmp.Name(), file); err != nil {
 		return fmt.Errorf("writing %s: %w", file, err)

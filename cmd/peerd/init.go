@@ -47,6 +47,10 @@ func (a *app) init(insecure bool) error {
 	if err := a.checkInit(); err != nil {
 		return err
 	}
+	if hasRequest(a.cfg.data) {
+		return hinted{fmt.Errorf("%s is of a device that waits for its welcome: it is to be another user's", a.cfg.data),
+			"Go on with peerd device join WELCOME, or choose another folder (--data)."}
+	}
 	o := peercrypto.KeystoreOptions{Insecure: insecure}
 	if !insecure {
 		var err error
@@ -124,7 +128,12 @@ func keystoreHint(err error, data string) error {
 	case errors.Is(err, peercrypto.ErrKeystoreExists):
 		return hinted{err, fmt.Sprintf("There is an identity in %s already: use it (`peerd up`) or choose another folder (--data).", data)}
 	case errors.Is(err, os.ErrNotExist):
+		if hasRequest(data) {
+			return hinted{fmt.Errorf("this device waits for its welcome"), "On a device that you have: peerd device add REQUEST. Then here: peerd device join WELCOME."}
+		}
 		return hinted{fmt.Errorf("there is no identity in %s", data), "Make one with `peerd init --name NAME`."}
+	case errors.Is(err, peercrypto.ErrKeystoreFormat):
+		return hinted{err, "Take the file from a backup. Without one your 24 words make a new one: peerd recover CARD, in another folder (--data)."}
 	}
 	return err
 }

@@ -3,7 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
-	"time"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -63,7 +63,14 @@ func (a *app) inboxCmd() *cobra.Command {
 			}
 			return a.print(list, func() {
 				for _, n := range list {
-					a.printf("%s  %s  %s\n", time.UnixMilli(n.Time).Format(time.DateTime), cmp.Or(n.Name, n.User), n.Text)
+					for i, line := range strings.Split(n.Text, "\n") {
+						if i == 0 {
+							a.printf("%s  %s  ", when(n.Time), cmp.Or(n.Name, n.User))
+						} else {
+							a.printf("    ")
+						}
+						a.printf("%s\n", line)
+					}
 				}
 			})
 		},

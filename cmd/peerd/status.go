@@ -11,6 +11,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/peersignal/peersignal/internal/buildinfo"
 	"github.com/peersignal/peersignal/internal/daemon/api"
 )
 
@@ -45,6 +46,15 @@ func (a *app) idCmd() *cobra.Command {
 	}
 }
 
+func (a *app) versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Hidden: true, Args: args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			return a.print(map[string]string{"version": buildinfo.Version}, func() { a.printf("peerd %s\n", buildinfo.Version) })
+		},
+	}
+}
+
 // table prints aligned columns.
 func (a *app) table(fill func(w io.Writer)) {
 	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
@@ -58,7 +68,7 @@ func row(w io.Writer, columns ...any) {
 		if i > 0 {
 			_, _ = fmt.Fprint(w, "\t")
 		}
-		_, _ = fmt.Fprint(w, c)
+		_, _ = fmt.Fprint(w, shown(fmt.Sprint(c)))
 	}
 	_, _ = fmt.Fprintln(w)
 }
@@ -75,11 +85,11 @@ func (a *app) showStatus(s api.Status) {
 	}
 	a.showGroups(s.Groups, "")
 	for _, j := range s.Joins {
-		line := fmt.Sprintf("\njoining %s as %s, asked since %s", orDash(j.Name), j.Role, ago(j.Since))
+		line := fmt.Sprintf("joining %s as %s, asked since %s", orDash(j.Name), j.Role, ago(j.Since))
 		if j.Refusal != "" {
 			line += "; last answer: " + j.Refusal
 		}
-		a.printf("%s\n", line)
+		a.printf("\n%s\n", line)
 	}
 }
 
@@ -164,7 +174,9 @@ func syncState(d api.Device, names map[string]string) string {
 // showGroups prints a table, or notes what is said instead of an empty one.
 func (a *app) showGroups(groups []api.Group, none string) {
 	if len(groups) == 0 {
-		a.note("%s", none)
+		if none != "" {
+			a.note("%s\n", none)
+		}
 		return
 	}
 	a.table(func(w io.Writer) {

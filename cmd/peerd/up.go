@@ -69,7 +69,9 @@ func (a *app) up(ctx context.Context) error {
 	if err != nil {
 		return storeHint(err, a.cfg.data)
 	}
-	err = a.serveAll(ctx, id, ks, store, log)
+	ended := make(chan struct{})
+	defer close(ended)
+	err = a.serveAll(ctx, id, ks, store, log, ended)
 	if closeErr := store.Close(); closeErr != nil {
 		err = errors.Join(err, fmt.Errorf("closing the store: %w", closeErr))
 	}
@@ -77,7 +79,7 @@ func (a *app) up(ctx context.Context) error {
 }
 
 // serveAll serves, and anew after each change of the user's key.
-func (a *app) serveAll(ctx context.Context, id peercrypto.Identity, ks peercrypto.KeystoreOptions, store groupsync.Store, log *slog.Logger) error {
+func (a *app) serveAll(ctx context.Context, id peercrypto.Identity, ks peercrypto.KeystoreOptions, store groupsync.Store, log *slog.Logger, ended <-chan struct{}) error {
 	for first := true; ; first = false {
 		next, err := groupsync.CurrentIdentity(ctx, store, id)
 		if err != nil {
@@ -91,7 +93,7 @@ func (a *app) serveAll(ctx context.Context, id peercrypto.Identity, ks peercrypt
 		clear(ks.Passphrase)
 		ks.Passphrase = nil
 		id = next
-		if err := a.serve(ctx, id, store, log, first); !errors.Is(err, peer.ErrNewKey) {
+		if err := a.serve(ctx, id, store, log, ended, first); !errors.Is(err, peer.ErrNewKey) {
 			return err
 		}
 		log.Info("your key was replaced; the daemon begins anew with the new one")
@@ -126,7 +128,7 @@ func storeHint(err error, data string) error {
 }
 
 // serve runs peer and API until ctx ends, a client asks, or one of them fails.
-func (a *app) serve(ctx context.Context, id peercrypto.Identity, store groupsync.Store, log *slog.Logger, first bool) error {
+func (a *app) serve(ctx context.Context, id peercrypto.Identity, store groupsync.Store, log *slog.Logger, ended <-chan struct{}, first bool) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	kept, err := a.openFiles()
@@ -144,7 +146,7 @@ func (a *app) serve(ctx context.Context, id peercrypto.Identity, store groupsync
 		return storeHint(err, a.cfg.data)
 	}
 	server, err := daemon.New(daemon.Config{
-		Peer: p, Socket: a.cfg.socket, Shutdown: stop, ServerURL: a.cfg.server, Data: a.cfg.data, Version: buildinfo.Version,
+		Peer: p, Socket: a.cfg.socket, Shutdown: stop, Ended: ended, ServerURL: a.cfg.server, Data: a.cfg.data, Version: buildinfo.Version,
 		ID: a.idOf(id), Logger: log,
 	})
 	if err != nil {
@@ -189,7 +191,7 @@ func (a *app) ready(p *peer.Peer) {
 
 func (a *app) downCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "down", Short: "End the running daemon", Args: args(cobra.NoArgs),
+		Use: "down", Short: "End the running daemon, and wait until it has ended", Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.client().Do(cmd.Context(), "POST", "/shutdown", nil, nil)
 		},

@@ -329,9 +329,18 @@ func TestStreamsEndWithTheDaemon(t *testing.T) {
 		})
 	}()
 	<-subscribed
-	w.do("POST", "/shutdown", nil, nil)
+	answered := make(chan error, 1)
+	go func() { answered <- w.Do(context.Background(), "POST", "/shutdown", nil, nil) }()
 	<-w.ended
+	select {
+	case err := <-answered:
+		t.Errorf("the request was answered before the end: %v", err)
+	default:
+	}
 	w.stop()
+	if err := <-answered; err != nil {
+		t.Errorf("the answer at the end: %v", err)
+	}
 	if err := <-ended; err == nil || code(t, err) != api.CodeShuttingDown {
 		t.Errorf("the stream ended with %v", err)
 	}

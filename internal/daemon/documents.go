@@ -181,8 +181,11 @@ func (s *Server) deleteDoc(w http.ResponseWriter, r *http.Request, g groupsync.G
 // findDocument resolves {id}: an id, or the begin of one.
 func (s *Server) findDocument(r *http.Request, g groupsync.GroupInfo) (peercrypto.ID, error) {
 	text := r.PathValue("id")
-	if id, err := peercrypto.ParseID(text); err == nil || len(text) < minPrefix {
-		return id, err
+	if id, err := peercrypto.ParseID(text); err == nil {
+		return id, nil
+	}
+	if len(text) < minPrefix {
+		return "", invalid(fmt.Sprintf("%q is no id, and too short for the begin of one: %d characters at least", text, minPrefix), "`peerd ls` lists them.")
 	}
 	var found []peercrypto.ID
 	err := s.cfg.Peer.List(r.Context(), groupsync.DocumentQuery{Group: g.ID, After: peercrypto.ID(text), Limit: 2}, func(d groupsync.Document) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/peersignal/peersignal/pkg/peer"
 	"github.com/peersignal/peersignal/pkg/peer/link"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
+	"github.com/peersignal/peersignal/pkg/sync/entry"
 	"github.com/peersignal/peersignal/pkg/sync/files"
 	"github.com/peersignal/peersignal/pkg/sync/keys"
 )
@@ -33,7 +34,7 @@ var meanings = []meaning{
 	{peer.ErrNoFiles, api.CodeConflict, ""},
 	{peer.ErrFileRemote, api.CodeConflict, "Fetch it: peerd file get."},
 	{files.ErrNotFound, api.CodeNotFound, "`peerd file status` shows what is on this device."},
-	{files.ErrRef, api.CodeInvalid, "`peerd file list --json` shows references."},
+	{files.ErrRef, api.CodeInvalid, "`peerd file list GROUP --json` shows references. A file of a group: peerd file get GROUP FILE."},
 	{files.ErrTooLarge, api.CodeTooLarge, ""},
 	{files.ErrQuota, api.CodeStoreFull, "`peerd file forget` makes room; --file-quota of `peerd up` is the limit."},
 	{files.ErrNoSpace, api.CodeStoreFull, "Make room on the disk and repeat; what was fetched stays."},
@@ -65,6 +66,7 @@ var meanings = []meaning{
 	{groupsync.ErrInvalidDocument, api.CodeInvalid, ""},
 	{groupsync.ErrQuery, api.CodeInvalid, ""},
 	{groupsync.ErrNoIndex, api.CodeInvalid, "Define one over the fields that are compared with = and then the one that is ordered by: peerd index add."},
+	{entry.ErrUnsound, api.CodeInvalid, ""},
 	{groupsync.ErrInvitation, api.CodeConflict, "Ask for a new invitation."},
 	{groupsync.ErrLimit, api.CodeLimit, ""},
 	{groupsync.ErrClosed, api.CodeShuttingDown, ""},

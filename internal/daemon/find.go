@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/peersignal/peersignal/internal/daemon/api"
@@ -32,6 +34,9 @@ func (s *Server) find(w http.ResponseWriter, r *http.Request, g groupsync.GroupI
 	if q.Where, err = conditions(params); err != nil {
 		return err
 	}
+	if q.OrderBy == "" {
+		q.OrderBy = rangeField(q.Where)
+	}
 	if params.Get("watch") == "1" {
 		return s.watchQuery(w, r, q)
 	}
@@ -40,7 +45,7 @@ func (s *Server) find(w http.ResponseWriter, r *http.Request, g groupsync.GroupI
 	for {
 		page, err := s.cfg.Peer.Find(r.Context(), q)
 		if err != nil {
-			return lines.finish(err)
+			return lines.finish(withIndex(err, q))
 		}
 		for _, d := range page.Documents {
 			if err := lines.line(docJSON(d)); err != nil {
@@ -77,7 +82,40 @@ func (s *Server) watchQuery(w http.ResponseWriter, r *http.Request, q groupsync.
 		}
 		return err
 	})
-	return lines.finish(err)
+	return lines.finish(withIndex(err, q))
+}
+
+// rangeField is the field that a query compares with something else than =; an index that selects by it gives its order.
+func rangeField(where []groupsync.Condition) string {
+	for _, c := range where {
+		if c.Op != groupsync.Equal {
+			return c.Field
+		}
+	}
+	return ""
+}
+
+// withIndex says which index would answer a query that none answers.
+func withIndex(err error, q groupsync.DocumentQuery) error {
+	if !errors.Is(err, groupsync.ErrNoIndex) {
+		return err
+	}
+	if q.Type == "" {
+		return &api.Error{Code: api.CodeInvalid, Message: "fields can be compared in the documents of one type only", Hint: "Say which: --type TYPE."}
+	}
+	var fields []string
+	for _, c := range q.Where {
+		if c.Op == groupsync.Equal && !slices.Contains(fields, c.Field) {
+			fields = append(fields, c.Field)
+		}
+	}
+	if q.OrderBy != "" && !slices.Contains(fields, q.OrderBy) {
+		fields = append(fields, q.OrderBy)
+	}
+	return &api.Error{
+		Code: api.CodeInvalid, Message: "no index of " + q.Type + " answers this query",
+		Hint: "This one would: peerd index add NAME " + q.Type + " " + strings.Join(fields, " "),
+	}
 }
 
 // conditions reads the parameters "where": a field, an operator and a value,

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/peersignal/peersignal/internal/daemon/api"
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -46,13 +47,21 @@ func (s *Server) groups(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, out)
 }
 
+// checkName refuses what can be no group's name, in words for who chose it.
+func checkName(name string) error {
+	if entry.CheckName(name) != nil {
+		return invalid(fmt.Sprintf("the name of a group has 1 to %d bytes and no control characters", entry.MaxName), "")
+	}
+	return nil
+}
+
 func (s *Server) createGroup(w http.ResponseWriter, r *http.Request) error {
 	var in api.CreateGroup
 	if err := decode(r, &in); err != nil {
 		return err
 	}
-	if in.Name == "" {
-		return invalid("a group needs a name", "")
+	if err := checkName(in.Name); err != nil {
+		return err
 	}
 	g, err := s.cfg.Peer.CreateGroup(r.Context(), in.Name)
 	if err != nil {
@@ -177,6 +186,9 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, g groupsync.Group
 	return s.done(w, s.cfg.Peer.Admit(r.Context(), g.ID, user))
 }
 
+// maxReason is how many bytes the reason of a removal can have.
+const maxReason = 256
+
 // minPrefix is how much of an id names something.
 const minPrefix = 4
 
@@ -228,6 +240,9 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request, g groupsync.Grou
 	if err != nil {
 		return err
 	}
+	if len(in.Reason) > maxReason || strings.ContainsFunc(in.Reason, unicode.IsControl) {
+		return invalid(fmt.Sprintf("the reason has more than %d bytes, or control characters", maxReason), "")
+	}
 	return s.done(w, s.cfg.Peer.Remove(r.Context(), g.ID, user, in.Reason))
 }
 
@@ -250,6 +265,9 @@ func (s *Server) setRole(w http.ResponseWriter, r *http.Request, g groupsync.Gro
 func (s *Server) rename(w http.ResponseWriter, r *http.Request, g groupsync.GroupInfo) error {
 	var in api.Rename
 	if err := decode(r, &in); err != nil {
+		return err
+	}
+	if err := checkName(in.Name); err != nil {
 		return err
 	}
 	return s.done(w, s.cfg.Peer.Rename(r.Context(), g.ID, in.Name))

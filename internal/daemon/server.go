@@ -23,6 +23,9 @@ type Config struct {
 	Socket string
 	// Shutdown is called when a client asks the daemon to end.
 	Shutdown func()
+	// Ended is closed when everything has ended, the store of Peer included; the answer to who asked for the end is complete then. Nil: it
+	// is when the server has ended.
+	Ended <-chan struct{}
 	// ServerURL, Data, Version and IDs are told by status and id.
 	ServerURL, Data, Version string
 	ID                       api.ID
@@ -53,6 +56,7 @@ type Server struct {
 	lis     net.Listener
 	http    *http.Server
 	ctx     context.Context // of streams; ends when the server drains
+	ended   chan struct{}   // closed when Run has ended
 	stop    context.CancelFunc
 }
 
@@ -74,7 +78,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, started: cfg.Now(), slots: make(chan struct{}, cfg.MaxRequests), lis: lis}
+	s := &Server{cfg: cfg, log: cfg.Logger, started: cfg.Now(), slots: make(chan struct{}, cfg.MaxRequests), lis: lis, ended: make(chan struct{})}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler: s.guard(s.routes()), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
@@ -89,6 +93,7 @@ func New(cfg Config) (*Server, error) {
 // Run serves until ctx ends, then ends streams, waits for other requests for a
 // few seconds and removes the socket.
 func (s *Server) Run(ctx context.Context) error {
+	defer close(s.ended)
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.lis) }()
 	select {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"io"
 	"net/http"
 	"os"
 	"time"
@@ -12,11 +13,25 @@ import (
 
 func (s *Server) id(w http.ResponseWriter, _ *http.Request) error { return answer(w, s.cfg.ID) }
 
+// shutdown ends the daemon. Its answer stays open until everything has ended: who has read it can start another daemon on the folder.
 func (s *Server) shutdown(w http.ResponseWriter, _ *http.Request) error {
 	s.log.Info("ending, as a client asked")
-	err := answer(w, empty{})
-	s.cfg.Shutdown()
-	return err
+	defer s.cfg.Shutdown()
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return answer(w, empty{})
+	}
+	_ = conn.SetDeadline(time.Time{})
+	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n{}\n")
+	ended := s.cfg.Ended
+	if ended == nil {
+		ended = s.ended
+	}
+	go func() {
+		<-ended
+		_ = conn.Close()
+	}()
+	return nil
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) error {

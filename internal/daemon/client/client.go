@@ -19,8 +19,13 @@ import (
 	"github.com/peersignal/peersignal/internal/daemon/api"
 )
 
-// ErrNotRunning means that no daemon listens on the socket.
-var ErrNotRunning = errors.New("peerd is not running")
+// Errors of a daemon that is not there.
+var (
+	// ErrNotRunning means that no daemon listens on the socket.
+	ErrNotRunning = errors.New("peerd is not running")
+	// ErrEnded means that the daemon ended while it answered.
+	ErrEnded = errors.New("peerd ended before it had answered")
+)
 
 // maxLine is the longest line of a stream: a document of 1 MiB and its frame.
 const maxLine = 4 << 20
@@ -75,9 +80,17 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 		return err
 	}
 	if err := json.NewDecoder(answer).Decode(out); err != nil {
-		return fmt.Errorf("reading peerd's answer: %w", err)
+		return readError(err)
 	}
 	return nil
+}
+
+// readError words why an answer could not be read.
+func readError(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return ErrEnded
+	}
+	return fmt.Errorf("reading peerd's answer: %w", err)
 }
 
 // Lines sends body, which may be nil, and calls fn for each line of the answer
@@ -99,7 +112,7 @@ func (c *Client) Lines(ctx context.Context, method, path string, body io.Reader,
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return fmt.Errorf("reading peerd's answer: %w", err)
+		return readError(err)
 	}
 	return nil
 }
@@ -174,6 +187,13 @@ func (c *Client) dialError(err error) error {
 		return &api.Error{Code: api.CodeOtherUser, Message: fmt.Sprintf("the socket %s belongs to another user", c.socket)}
 	case errors.As(err, &op) && op.Op == "dial":
 		return fmt.Errorf("%w: %w", ErrNotRunning, op)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return ErrEnded
+	}
+	var at *url.Error
+	if errors.As(err, &at) {
+		err = at.Err // the URL says nothing to a person
 	}
 	return fmt.Errorf("talking to peerd: %w", err)
 }

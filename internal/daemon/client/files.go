@@ -3,8 +3,9 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 )
 
@@ -21,7 +22,7 @@ func (c *Client) Upload(ctx context.Context, path string, body io.Reader, size i
 	}
 	defer func() { _ = answer.Close() }()
 	if err := json.NewDecoder(answer).Decode(out); err != nil {
-		return fmt.Errorf("reading peerd's answer: %w", err)
+		return readError(err)
 	}
 	return nil
 }
@@ -35,7 +36,10 @@ func (c *Client) Download(ctx context.Context, path string, w io.Writer) error {
 	}
 	defer func() { _ = answer.Close() }()
 	if _, err := io.Copy(w, answer); err != nil {
-		return fmt.Errorf("reading peerd's answer: %w", err)
+		if _, ok := errors.AsType[*fs.PathError](err); ok {
+			return err // of w
+		}
+		return readError(err)
 	}
 	return nil
 }
