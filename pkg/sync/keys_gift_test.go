@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"testing"
+	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
@@ -131,4 +132,117 @@ func eventOf(t testing.TB, n *node) json.RawMessage {
 	raw, err := e.Canonical()
 	must(t, err)
 	return raw
+}
+
+// needBy is a request for the key, as a device makes it; change alters it before it is signed.
+func needBy(t testing.TB, from, to *node, change func(need map[string]any)) []byte {
+	t.Helper()
+	eph, err := peercrypto.GenerateBoxKey()
+	must(t, err)
+	need := map[string]any{"v": 1, "user": from.UserID(), "from": from.DeviceID(), "to": to.DeviceID(), "eph": eph.Public()}
+	if change != nil {
+		change(need)
+	}
+	unsigned, err := peercrypto.MarshalCanonical(need)
+	must(t, err)
+	need["sig"] = from.ident.Device.SignPurpose(peercrypto.PurposeKeyRequest, unsigned)
+	raw, err := peercrypto.MarshalCanonical(need)
+	must(t, err)
+	return append(binary.AppendUvarint([]byte{0x81}, uint64(len(raw))), raw...)
+}
+
+// TestKeyIsGivenToListedDevicesOnly: whoever asks must be on the list, and ask this device for itself with its own signature. Other frames of one that is
+// connected get no key out of a device.
+func TestKeyIsGivenToListedDevicesOnly(t *testing.T) {
+	own, other, _ := devices(t, 2)
+	a, b := own[0], own[1]
+	copied := a.ident // has the user's key, and is on no list
+	copied.Device = newKey(t)
+	copied.DeviceCreated++
+	x := openNode(t, copied, newStore(), "a copy")
+	warnings := make(chan string, 100)
+	a.cfg.Logger = slog.New(heard{slog.DiscardHandler, warnings})
+	a.reopen()
+	for name, tc := range map[string]struct {
+		who  *node
+		need []byte
+		said int // warnings
+	}{
+		"not on the list":      {x, needBy(t, x, a, nil), 1},
+		"in a listed's name":   {x, needBy(t, x, a, func(n map[string]any) { n["from"] = b.DeviceID() }), 1},
+		"another's request":    {x, needBy(t, b, a, nil), 1},
+		"for another device":   {b, needBy(t, b, x, nil), 1},
+		"as another device":    {b, needBy(t, b, a, func(n map[string]any) { n["from"] = x.DeviceID() }), 1},
+		"as another user":      {b, needBy(t, b, a, func(n map[string]any) { n["user"] = other.UserID() }), 1},
+		"of another version":   {b, needBy(t, b, a, func(n map[string]any) { n["v"] = 2 }), 1},
+		"signed by another":    {b, signedBy(t, x, needBy(t, b, a, nil)), 1},
+		"by another user":      {other, needBy(t, other, a, nil), 0},
+		"by another, for this": {other, needBy(t, b, a, nil), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kinds := controlFrames(t, a, tc.who.peer(), tc.need)
+			if slices.Contains(kinds, 0x82) {
+				t.Error("it got the key")
+			}
+			if len(warnings) != tc.said {
+				t.Errorf("%d warnings", len(warnings))
+			}
+			for len(warnings) > 0 {
+				<-warnings
+			}
+		})
+	}
+	var many [][]byte
+	for range 20 {
+		many = append(many, needBy(t, b, a, nil))
+	}
+	gifts := 0
+	for _, k := range controlFrames(t, a, b.peer(), many...) {
+		if k == 0x82 {
+			gifts++
+		}
+	}
+	if gifts != 16 {
+		t.Errorf("20 requests of one session got %d answers", gifts)
+	}
+}
+
+// signedBy puts another device's signature to a request.
+func signedBy(t testing.TB, n *node, frame []byte) []byte {
+	t.Helper()
+	_, l := binary.Uvarint(frame[1:])
+	var need map[string]any
+	must(t, json.Unmarshal(frame[1+l:], &need))
+	delete(need, "sig")
+	unsigned, err := peercrypto.MarshalCanonical(need)
+	must(t, err)
+	need["sig"] = n.ident.Device.SignPurpose(peercrypto.PurposeKeyRequest, unsigned)
+	raw, err := peercrypto.MarshalCanonical(need)
+	must(t, err)
+	return append(binary.AppendUvarint([]byte{0x81}, uint64(len(raw))), raw...)
+}
+
+// controlFrames sends frames to a device and lists the types of what it sent until all was handled.
+func controlFrames(t testing.TB, to *node, from groupsync.Peer, frames ...[]byte) (kinds []byte) {
+	t.Helper()
+	pt, pf := newPipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- to.NewSession(from, pt).Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	talk := newRaw(t, pf)
+	talk.hello()
+	go func() { // the answers are read below
+		for _, f := range frames {
+			_ = pf.Send(ctx, groupsync.Control, f)
+		}
+		_ = pf.Send(ctx, groupsync.Control, frameOf(0x08, peercrypto.NewID(time.Now()), 0))
+	}()
+	for {
+		_, f, err := pf.Recv(t.Context())
+		must(t, err)
+		if kinds = append(kinds, f[0]); f[0] == 0x09 {
+			return kinds
+		}
+	}
 }
