@@ -210,6 +210,23 @@ func TestHandshakeWrongPerson(t *testing.T) {
 			<-rb
 		})
 	}
+	t.Run("the device with another user", func(t *testing.T) {
+		// All that it shows agrees, and is not who made the offer.
+		cert := b.self.cert
+		cert.UserID, cert.UserKey = m.self.cert.UserID, m.self.cert.UserKey
+		cert, err := peercrypto.SignDeviceCert(m.id.User, cert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pa, pb := newPipe()
+		bad := hand(roleAnswerer, b, a, fpB, fpA)
+		bad.self = selfProof{cert: cert, device: b.self.device, genesis: m.self.genesis, userDoc: m.self.userDoc}
+		rb := start(bad, pb)
+		if o := <-start(hand(roleOfferer, a, b, fpA, fpB), pa); !errors.Is(o.err, ErrWrongUser) {
+			t.Errorf("error %v, want %v", o.err, ErrWrongUser)
+		}
+		<-rb
+	})
 	t.Run("another's key signs", func(t *testing.T) {
 		pa, pb := newPipe()
 		bad := hand(roleAnswerer, b, a, fpB, fpA)

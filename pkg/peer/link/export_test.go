@@ -238,3 +238,21 @@ func (l *Link) ForgeRestart(c *Conn, id peercrypto.Identity, target peercrypto.D
 	}
 	return &wire.Signal{Kind: wire.KindOffer, From: cert.DeviceID, Via: via, Conn: o.Conn, Env: wire.NewEnvelope(&rd.eph, sealed)}, nil
 }
+
+// ForgeNote makes a notification of an identity for a device, in an envelope without a tag.
+func ForgeNote(id peercrypto.Identity, target peercrypto.DeviceCert) (*wire.Signal, error) {
+	now := time.Now()
+	cert, err := id.Cert(now, time.Hour)
+	if err != nil {
+		return nil, err
+	}
+	n := note{
+		V: 1, Kind: wire.KindNotify, Conn: peercrypto.NewID(now), FromDevice: cert.DeviceID, ToDevice: target.DeviceID,
+		FromUser: cert.UserID, ToUser: target.UserID, Time: now.UnixMilli(), Expires: now.Add(time.Hour).UnixMilli(), Cert: cert,
+	}
+	env, err := n.seal(id, target, Topic{})
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Signal{Kind: wire.KindNotify, From: cert.DeviceID, Conn: n.Conn, Env: env}, nil
+}

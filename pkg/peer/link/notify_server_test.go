@@ -52,3 +52,35 @@ func TestNotify(t *testing.T) {
 		t.Error("a server that does not push has a key")
 	}
 }
+
+// TestNotificationIsToldOnce: a server that repeats a notification, or passes one on as if it came from a device of the same user, is not believed.
+func TestNotificationIsToldOnce(t *testing.T) {
+	r := newRelay(t)
+	b := startDevice(t, r.url(), nil)
+	published(t, b)
+	other, _ := testIdentity(t)
+	own := b.id
+	key, err := peercrypto.GenerateSigningKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own.Device, own.DeviceCreated = key, own.DeviceCreated+1
+	forged, err := link.ForgeNote(other, victimCert(t, r, b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	genuine, err := link.ForgeNote(own, victimCert(t, r, b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.inject(b.deviceID(), forged)
+	refusals(t, b, "notification")
+	for range 3 {
+		r.inject(b.deviceID(), genuine)
+	}
+	eventually(t, "all are refused but one", func() bool { return b.link.Status().Refused["notification"] == 3 })
+	got := await(b, "notification", func(link.Notification) bool { return true })
+	if got.Remote.UserID != b.id.UserID() || count(b, func(link.Notification) bool { return true }) != 1 {
+		t.Errorf("got %+v", got)
+	}
+}

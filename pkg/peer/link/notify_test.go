@@ -48,6 +48,14 @@ func TestForgedNotifications(t *testing.T) {
 		{name: "another's certificate", change: func(n *note) { n.Cert = stranger.self.cert }},
 		{name: "another's user", change: func(n *note) { n.FromUser = stranger.self.cert.UserID }},
 		{name: "another's signature", signer: &stranger.id.Device},
+		{name: "another id inside", change: func(n *note) { n.Conn = peercrypto.NewID(now) }},
+		{name: "another ephemeral key inside", change: func(n *note) { n.Eph = stranger.self.cert.BoxKey }},
+		{name: "another's, in the sender's frame", signer: &stranger.id.Device, change: func(n *note) {
+			n.FromDevice, n.FromUser, n.Cert = stranger.self.cert.DeviceID, stranger.self.cert.UserID, stranger.self.cert
+		}},
+		{name: "as another device", signer: &stranger.id.Device, change: func(n *note) {
+			n.FromUser, n.Cert = stranger.self.cert.UserID, stranger.self.cert
+		}},
 		{name: "long body", change: func(n *note) { n.Body = peercrypto.EncodeB64u(make([]byte, MaxNotification+1)) }},
 		{name: "body is no base64url", change: func(n *note) { n.Body = "====" }},
 	} {
