@@ -33,7 +33,7 @@ func testLinkAfter(t *testing.T, end func(a *node, g, user peercrypto.ID) error)
 	list, err := a.Invitations(t.Context(), g)
 	must(t, err)
 	if len(list) != 1 || list[0].UsesLeft != 5 {
-		t.Errorf("open invitations: %+v", list)
+		t.Fatalf("open invitations: %+v", list)
 	}
 	for _, again := range []*node{b, c} { // as themselves, and as somebody else
 		must(t, again.Join(t.Context(), inv))

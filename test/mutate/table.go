@@ -5,7 +5,7 @@ type mutation struct {
 	name     string
 	rule     string // what it breaks; sections are those of docs/formats.md
 	file     string
-	old, new string
+	old, new string // old is there once
 	tests    string // the package whose tests must notice
 	run      string // which of them
 }
@@ -16,9 +16,14 @@ const (
 	groupPkg = "pkg/sync/group"
 	foldPkg  = "pkg/sync/fold"
 	syncPkg  = "pkg/sync"
+
+	peerPkg      = "pkg/peer"
+	linkPkg      = "pkg/peer/link"
+	signalingPkg = "internal/signaling"
+	turnPkg      = "internal/turn"
 )
 
-var table = concat(soundness, judging, rekeys, sharing, incremental, documents, admission)
+var table = concat(soundness, judging, rekeys, sharing, incremental, documents, admission, joining, keyTravel, sessions, servers, relays, links)
 
 func concat(parts ...[]mutation) (all []mutation) {
 	for _, p := range parts {
