@@ -34,8 +34,8 @@ func concat(parts ...[]mutation) (all []mutation) {
 
 // What makes an operation or a change sound (section 5).
 var soundness = []mutation{
-	{"signature-of-operation", "an operation is signed by its grant's key", groupPkg + "/check.go",
-		"if !e.VerifySignature(n.key()) {", "if false {", groupPkg, "^TestForgedOperations$"},
+	{"signature-of-operation", "an operation is signed by its grant's key", groupPkg + "/prove.go",
+		"if !n.entry.VerifySignature(n.key()) {", "if false {", groupPkg, "^TestForgedOperations$"},
 	{"signature-of-data", "a data change is signed by its grant's key", groupPkg + "/check.go",
 		"case !e.VerifySignature(n.term.keys.Key()):", "case false:", groupPkg, "^TestForgedData$"},
 	{"role-of-operation", "only who has the role writes an operation", groupPkg + "/check.go",
@@ -44,10 +44,10 @@ var soundness = []mutation{
 		"case !p.role.AtLeast(entry.Write):", "case false:", groupPkg, "^TestReaderWriteVoid$"},
 	{"signer-holds-grant", "the signer is the grant's user", groupPkg + "/check.go",
 		"if e.Signer != n.author.user {", "if false {", groupPkg, "^TestForgedOperations$"},
-	{"self-certifying-user", "a user's id is the hash of the body", groupPkg + "/check.go",
-		"if op.User.ID() != op.UserID {", "if false {", groupPkg, "^TestForgedOperations$"},
-	{"self-certifying-group", "a group's id is the hash of the body", groupPkg + "/check.go",
-		"if op.User.ID() != e.Signer || op.Group.ID() != e.Group {", "if false {", groupPkg, "^TestHistory11OneCreate$"},
+	{"self-certifying-user", "a user's id is the hash of the body", groupPkg + "/prove.go",
+		"fits = op.User.ID() == op.UserID", "fits = true", groupPkg, "^TestForgedOperations$"},
+	{"self-certifying-group", "a group's id is the hash of the body", groupPkg + "/prove.go",
+		"fits = op.User.ID() == e.Signer && op.Group.ID() == e.Group", "fits = true", groupPkg, "^TestHistory11OneCreate$"},
 	{"one-create", "a group's nonce binds its create", entryPkg + "/check.go",
 		"case o.Group.Nonce != createNonce(e.ID, e.Dev, o.Keys, o.Name, o.Policy):", "case false:", groupPkg, "^TestHistory11OneCreate$"},
 	{"time-of-operation", "an operation is later than what it builds on", groupPkg + "/check.go",
@@ -160,7 +160,7 @@ var rekeys = []mutation{
 		"func(r *node) bool { return !cover.holds(r.place) }", "func(r *node) bool { return false }", groupPkg, "^TestRemovalReachesAllKeys$"},
 	{"leave-voids-no-rekey", "no leave voids a rekey", groupPkg + "/evaluate.go",
 		"	for _, r := range p.hits {\n		cover.add(r)\n", "	for _, r := range append(p.leaves, p.hits...) {\n		cover.add(r)\n", groupPkg, "^TestLeaveVoidsNoRekey$"},
-	{"events-are-proved", "a rekey's events are signed", groupPkg + "/check.go",
+	{"events-are-proved", "a rekey's events are signed", groupPkg + "/prove.go",
 		"if line, err = line.Apply(e); err != nil {", "if line, err = line.Follow(e); err != nil {", groupPkg, "^TestForgedRekeys$"},
 }
 
@@ -218,6 +218,10 @@ var documents = []mutation{
 
 // What the engine lets in.
 var admission = []mutation{
+	{"log-is-signed", "a log that answers a join is signed", syncPkg + "/join_log.go",
+		"errs[i] = p.log.ProveSignatures(p.fresh[i].ent)", "errs[i] = nil", syncPkg, "^TestJoinerChecksTheLog$"},
+	{"ids-of-log", "and its ids are those of their bodies", syncPkg + "/join_log.go",
+		"err := group.ProveIDs(it.ent); err != nil", "err := error(nil); err != nil", syncPkg, "^TestJoinedIDsAreBounded$"},
 	{"members-only", "entries are taken from members only", syncPkg + "/ingest.go",
 		"if err != nil || !e.shares(g.view.Load(), user) {", "if err != nil {", syncPkg, "^(TestStrangerIsRefused|TestRemovedMemberStops|TestIngestRefusals)$"},
 	{"far-future", "what is dated far ahead is not remembered", syncPkg + "/batch.go",
