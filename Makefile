@@ -25,11 +25,11 @@ demo: ## a server and two daemons meet and sync a group; KEEP=1 leaves them runn
 	@$(GO) run ./test/demo -bin bin $(if $(KEEP),-keep)
 
 .PHONY: test
-test: vet build ## everything that CI runs: vet, tests with the race detector, end-to-end tests, short fuzzing
-	$(GO) test -race -timeout 30m $(RACE_PACKAGES)
-	$(GO) test -timeout 30m ./cmd/...
-	$(GO) test -count=1 -timeout 30m ./test/... # they run programs, which the cache does not see
-	$(GO) run ./test/nat -bin bin -short -tries 2
+test: vet build ## everything that CI runs: vet, tests with the race detector, end-to-end tests, short fuzzing; TRIES=2: what fails is tested again
+	$(GO) run ./test/again -race -timeout 30m $(RACE_PACKAGES)
+	$(GO) run ./test/again -timeout 30m ./cmd/...
+	$(GO) run ./test/again -count=1 -timeout 30m ./test/... # they run programs, which the cache does not see
+	$(GO) run ./test/nat -bin bin -short -tries $(or $(TRIES),1)
 	@FUZZTIME=$(FUZZTIME) $(GO) run ./test/fuzz
 
 .PHONY: e2e-nat
