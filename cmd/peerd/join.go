@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/peersignal/peersignal/internal/daemon/api"
@@ -67,7 +68,7 @@ func (a *app) join(ctx context.Context, link string, yes, wait bool, timeout tim
 		return err
 	}
 	c := a.client()
-	w := &joinWait{group: string(inv.Group), note: a.note}
+	w := &joinWait{group: string(inv.Group), note: a.note, users: a.checkProgress()}
 	if !wait {
 		var j api.Join
 		if err := c.Do(ctx, "POST", "/join", api.JoinLink{Link: link}, &j); err != nil {
@@ -77,7 +78,9 @@ func (a *app) join(ctx context.Context, link string, yes, wait bool, timeout tim
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := w.run(ctx, c, link); err != nil {
+	err = w.run(ctx, c, link)
+	w.users.end()
+	if err != nil {
 		return w.explain(ctx, err, timeout)
 	}
 	var g api.Group
@@ -91,6 +94,7 @@ func (a *app) join(ctx context.Context, link string, yes, wait bool, timeout tim
 type joinWait struct {
 	group, refusal string
 	note           func(string, ...any)
+	users          *checkProgress
 }
 
 var errJoined = errors.New("joined")
@@ -130,6 +134,8 @@ func (w *joinWait) event(ctx context.Context, c *client.Client, ev api.Event) er
 	case ev.Group != w.group:
 	case ev.Kind == "group-joined":
 		return errJoined
+	case ev.Kind == "join-checking":
+		w.users.reach(ev.Have, ev.Want)
 	case ev.Kind == "join-failed" && ev.Final:
 		return fmt.Errorf("joining was refused: %s", ev.Error)
 	case ev.Kind == "join-failed" && ev.Error != w.refusal:
@@ -144,9 +150,51 @@ func (w *joinWait) explain(ctx context.Context, err error, timeout time.Duration
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return err
 	}
+	if w.users.of > 0 {
+		return hinted{
+			fmt.Errorf("the group came, and %d of its %d users are checked after %s", w.users.have, w.users.of, timeout),
+			"The join goes on in the background: `peerd status`.",
+		}
+	}
 	text := fmt.Sprintf("nobody let you in within %s", timeout)
 	if w.refusal != "" {
 		text += "; the last answer was: " + w.refusal
 	}
 	return hinted{errors.New(text), "A device of an admin of the group has to be online. The join goes on in the background: `peerd status`."}
+}
+
+// A checkProgress shows how far the check of a group's users is: a bar for a
+// person, else a line every few seconds.
+type checkProgress struct {
+	bar      *progressbar.ProgressBar // nil where nobody watches
+	note     func(string, ...any)
+	last     time.Time
+	have, of int64
+}
+
+func (a *app) checkProgress() *checkProgress {
+	p := &checkProgress{note: a.note}
+	if isTerminal(a.err) {
+		p.bar = progressbar.NewOptions64(-1, progressbar.OptionSetWriter(a.err), progressbar.OptionShowCount(),
+			progressbar.OptionSetDescription("checking users"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+	}
+	return p
+}
+
+func (p *checkProgress) reach(have, of int64) {
+	p.have, p.of = have, of
+	switch {
+	case p.bar != nil:
+		p.bar.ChangeMax64(max(of, 1))
+		_ = p.bar.Set64(have)
+	case time.Since(p.last) >= progressEvery:
+		p.last = time.Now()
+		p.note("checking users: %d of %d\n", have, of)
+	}
+}
+
+func (p *checkProgress) end() {
+	if p.bar != nil && p.of > 0 {
+		_ = p.bar.Finish()
+	}
 }

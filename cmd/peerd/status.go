@@ -89,6 +89,9 @@ func (a *app) showStatus(s api.Status) {
 		if j.Refusal != "" {
 			line += "; last answer: " + j.Refusal
 		}
+		if j.Users > 0 {
+			line += fmt.Sprintf("; checking its users, %d of %d", j.Checked, j.Users)
+		}
 		a.printf("\n%s\n", line)
 	}
 }

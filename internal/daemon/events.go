@@ -92,6 +92,8 @@ func groupEventJSON(ev peer.Event) api.Event {
 		return api.Event{Kind: "removed", Group: string(ev.Group), User: string(ev.By), Text: ev.Reason}
 	case peer.JoinFailed:
 		return api.Event{Kind: "join-failed", Group: string(ev.Group), Error: ev.Reason, Final: ev.Final}
+	case peer.JoinChecking:
+		return api.Event{Kind: "join-checking", Group: string(ev.Group), Have: ev.Checked, Want: ev.Users}
 	case peer.JoinRequested:
 		return api.Event{Kind: "join-requested", Group: string(ev.Request.Group), User: string(ev.Request.UserID), Name: ev.Request.Name}
 	case peer.FileProgress:

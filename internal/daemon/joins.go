@@ -36,6 +36,7 @@ func (s *Server) pendingJoins(r *http.Request) ([]api.Join, error) {
 		out[i] = api.Join{
 			Group: string(j.Group), Name: j.Name, Role: string(j.Role), Servers: j.Servers,
 			Expires: j.Expires.UnixMilli(), Since: j.Since.UnixMilli(), Refusal: j.Refusal,
+			Checked: j.Checked, Users: j.Users,
 		}
 	}
 	return out, nil

@@ -109,6 +109,14 @@ type JoinFailed struct {
 	Final  bool
 }
 
+// JoinChecking says how far this device is with the check of the ids of all who
+// were ever members of a group that is being joined. It comes twice a second
+// while a check lasts.
+type JoinChecking struct {
+	Group          peercrypto.ID
+	Checked, Users int64
+}
+
 // GroupOffered says that somebody added this user to a group, which waits for
 // Accept or Decline.
 type GroupOffered struct {
@@ -162,6 +170,7 @@ func (SyncEnded) event()          {}
 func (GroupJoined) event()        {}
 func (RemovedFromGroup) event()   {}
 func (JoinFailed) event()         {}
+func (JoinChecking) event()       {}
 func (GroupOffered) event()       {}
 func (JoinRequested) event()      {}
 func (GroupChanged) event()       {}

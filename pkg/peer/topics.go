@@ -172,6 +172,8 @@ func (p *Peer) followEngine(events <-chan groupsync.Event) {
 			p.hub.publish(RemovedFromGroup{Group: ev.Group, By: ev.By, Reason: ev.Reason})
 		case groupsync.JoinFailed:
 			p.hub.publish(JoinFailed{Group: ev.Group, Reason: ev.Reason, Final: ev.Final})
+		case groupsync.JoinChecking:
+			p.hub.publish(JoinChecking{Group: ev.Group, Checked: ev.Checked, Users: ev.Users})
 		case groupsync.GroupOffered:
 			p.hub.publish(GroupOffered{Group: ev.Group, By: ev.By, Name: ev.Name})
 		case groupsync.JoinRequested:

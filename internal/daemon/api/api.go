@@ -318,6 +318,9 @@ type Join struct {
 	Expires int64    `json:"expires"` // unix ms
 	Since   int64    `json:"since,omitempty"`
 	Refusal string   `json:"refusal,omitempty"` // the last one
+	// Checked of Users were checked of the group's log, which came.
+	Checked int64 `json:"checked,omitempty"`
+	Users   int64 `json:"users,omitempty"`
 }
 
 // Document is a line of docs and watch, and the answer of put and get.
