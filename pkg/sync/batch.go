@@ -54,7 +54,7 @@ type batch struct {
 	newOps  []*item
 	seen    map[peercrypto.Hash]*item   // data admitted in this batch: stored or waiting for judgement
 	held    map[peercrypto.Hash][]*item // by grant: new data of principals that are not free
-	judged  map[peercrypto.Hash]bool    // grants to be judged anew
+	judged  map[peercrypto.Hash]bool    // grants of which something is to be judged: true means everything
 	fresh   []peercrypto.Hash           // entries that became known here: others may wait for them
 	touched map[peercrypto.ID]*subject
 	opItems map[peercrypto.Hash]*item // new operations by hash

@@ -87,7 +87,9 @@ func (b *batch) admitChange(it *item) error {
 		return b.storeData(it, flags{true, true})
 	}
 	b.held[it.ent.As] = append(b.held[it.ent.As], it)
-	b.judged[it.ent.As] = true
+	if _, some := b.judged[it.ent.As]; !some {
+		b.judged[it.ent.As] = false
+	}
 	return nil
 }
 
@@ -175,8 +177,76 @@ func (b *batch) judge() error {
 		for grant = range b.judged {
 			break
 		}
+		all := b.judged[grant]
 		delete(b.judged, grant)
-		if err := b.judgeGrant(grant); err != nil {
+		if !all {
+			void, err := b.areVoid(grant, b.held[grant])
+			if err != nil {
+				return err
+			}
+			all = !void
+		}
+		var err error
+		if all {
+			err = b.judgeGrant(grant)
+		} else {
+			err = b.putVoid(grant)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// areVoid tells whether new data of a grant that is not free is void and concerns nothing else, without looking at what is stored of that grant: nothing names
+// it, and nothing stored is behind it in its chain.
+func (b *batch) areVoid(grant peercrypto.Hash, held []*item) (bool, error) {
+	if b.state.Free(grant) {
+		return false, nil
+	}
+	for _, it := range held {
+		if b.state.Names(grant, it.ent.Hash) {
+			return false, nil
+		}
+		followed, err := b.isFollowed(it)
+		if err != nil || followed {
+			return false, err
+		}
+	}
+	if len(b.g.named) == 0 {
+		return true, nil
+	}
+	void, err := b.voidOf(grant) // before them in their chains, and to be stored from now on
+	return len(void) == 0, err
+}
+
+// maxTwins is how many entries at one place of a chain are looked at; of a chain with more, all is judged again.
+const maxTwins = 64
+
+// isFollowed tells whether something stored builds on an entry that was not there; it can have come and gone as a void one before.
+func (b *batch) isFollowed(it *item) (bool, error) {
+	head, err := b.headOf(chainKey{it.ent.As, it.dev})
+	if err != nil || it.ent.Seq >= head.seq {
+		return false, err
+	}
+	next, err := b.tx.ChainAt(it.ent.As, it.dev, entry.Data, it.ent.Seq+1, maxTwins+1)
+	return len(next) > maxTwins || slices.ContainsFunc(next, func(r Record) bool { return r.Prev == it.ent.Hash }), err
+}
+
+// putVoid keeps new data of a grant, all of which is void.
+func (b *batch) putVoid(grant peercrypto.Hash) error {
+	held := b.held[grant]
+	delete(b.held, grant)
+	keep := len(b.g.named) > 0
+	for _, it := range held {
+		var err error
+		if keep {
+			err = b.storeData(it, flags{})
+		} else {
+			err = b.quarantineVoid(it)
+		}
+		if err != nil {
 			return err
 		}
 	}

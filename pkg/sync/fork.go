@@ -41,21 +41,14 @@ func (f forkedChain) text() string {
 // mostly that means to compare with the end of the chain. A chain is looked at closely at most once in a batch.
 func (b *batch) noteFork(it *item) error {
 	key := chainKey{it.ent.As, it.dev}
-	head, known := b.heads[key]
-	if !known {
-		rec, ok, err := b.tx.ChainHead(key.as, key.dev, entry.Data)
-		if err != nil {
-			return err
-		}
-		if head = (chainHead{seq: -1}); ok {
-			head = chainHead{rec.Seq, rec.Hash}
-		}
+	head, err := b.headOf(key)
+	if err != nil {
+		return err
 	}
 	if it.ent.Seq > head.seq {
 		b.heads[key] = chainHead{it.ent.Seq, it.ent.Hash}
 		return nil
 	}
-	b.heads[key] = head
 	if b.lookedAt[key] {
 		return nil
 	}
@@ -76,6 +69,23 @@ func (b *batch) noteFork(it *item) error {
 	m.Forks = append(m.Forks, f)
 	b.events = append(b.events, Alarm{Group: b.g.id, Text: f.text()})
 	return b.putMeta(m)
+}
+
+// headOf returns the end of a stored chain of data; its seq is -1 if there is none.
+func (b *batch) headOf(key chainKey) (chainHead, error) {
+	head, known := b.heads[key]
+	if known {
+		return head, nil
+	}
+	rec, ok, err := b.tx.ChainHead(key.as, key.dev, entry.Data)
+	if err != nil {
+		return head, err
+	}
+	if head = (chainHead{seq: -1}); ok {
+		head = chainHead{rec.Seq, rec.Hash}
+	}
+	b.heads[key] = head
+	return head, nil
 }
 
 // ancestor finds the stored entry at a place of the chain that ends with head.

@@ -4,10 +4,12 @@ import (
 	"testing"
 	"time"
 
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
 
-// TestReworkIsCounted: what is stored and read again counts, of an older change its subject, of a removed member's change everything by that member.
+// TestReworkIsCounted: what is stored and read again counts, of an older change its subject, and a
+// removed member's change that an admin adopts everything by that member. One that nothing names costs nothing.
 func TestReworkIsCounted(t *testing.T) {
 	a, b, g := pair(t)
 	c := newNode(t, 2)
@@ -24,7 +26,13 @@ func TestReworkIsCounted(t *testing.T) {
 		t.Errorf("an older change: %+v", res)
 	}
 	must(t, a.Remove(t.Context(), g, b.UserID(), ""))
-	if res := a.ingest(c, g, p.write(nil)); res.Deferred != 1 || res.Again() != 2 {
+	late := p.write(nil)
+	create, err := entry.Decode(a.logOf(g)[0])
+	must(t, err)
+	if res := a.ingest(c, g, late); res.Deferred != 1 || res.Again() != 0 {
 		t.Errorf("a removed member's change: %+v", res)
+	}
+	if res := a.ingest(c, g, sideOp(t, a, create, create, 0, entry.Adopt{Entries: []peercrypto.Hash{late.Hash}})); res.Accepted != 1 || res.Again() != 2 {
+		t.Errorf("its adoption: %+v", res)
 	}
 }

@@ -204,6 +204,8 @@ type Reader interface {
 	Operations(group peercrypto.ID, fn func(Record) error) error
 	// ChainHead is the record with the highest seq (of several, the smallest hash) of a chain; only stored entries count.
 	ChainHead(as peercrypto.Hash, dev peercrypto.ID, kind entry.Kind) (Record, bool, error)
+	// ChainAt returns at most limit records at a place of a chain, by hash, without Raw. More than one are a fork.
+	ChainAt(as peercrypto.Hash, dev peercrypto.ID, kind entry.Kind, seq int64, limit int) ([]Record, error)
 	// DataOf calls fn for every data record of a grant, valid or not, without Raw.
 	DataOf(as peercrypto.Hash, fn func(Record) error) error
 	// SubjectEntries calls fn for the valid data records of a subject in (Modified, Hash) order.

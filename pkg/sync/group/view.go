@@ -105,6 +105,20 @@ func (s *State) JudgeData(as peercrypto.Hash, all []DataRef) (valid, shared map[
 	return valid, shared
 }
 
+// Names reports whether a data change under a grant or rekey is named by what
+// counts. If the grant is not [State.Free], one that is not, and that nothing is
+// built on, is void and not shared, and changes nothing about others.
+func (s *State) Names(as, h peercrypto.Hash) bool {
+	if _, saved := s.saved.get(h); saved || s.named.has(h) {
+		return true
+	}
+	g, ok := s.grants.get(as)
+	return ok && slices.ContainsFunc(g.frontiers, func(f []peercrypto.Hash) bool {
+		_, found := slices.BinarySearchFunc(f, h, peercrypto.Hash.Compare)
+		return found
+	})
+}
+
 // chain maps data changes to the one before them.
 type chain map[peercrypto.Hash]peercrypto.Hash
 

@@ -163,6 +163,21 @@ func (r *reader) ChainHead(as peercrypto.Hash, dev peercrypto.ID, kind entry.Kin
 	return first(what, rows, err)
 }
 
+// ChainAt reads the entries at a place of a chain.
+func (r *reader) ChainAt(as peercrypto.Hash, dev peercrypto.ID, kind entry.Kind, seq int64, limit int) ([]groupsync.Record, error) {
+	var cid int64
+	found, err := r.one(selectChain, []any{as[:], string(dev), int64(kind)}, &cid)
+	var rows []groupsync.Record
+	if err == nil && found {
+		rows, err = r.records(recordWithoutRaw+`FROM entries e INDEXED BY entries_chain`+withChain+`
+			WHERE e.cid = ? AND e.seq = ? ORDER BY e.hash LIMIT ?`, []any{cid, seq, limit}, true)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a place in a chain of grant %s: %w", as.Short(), err)
+	}
+	return rows, nil
+}
+
 const selectChain = "SELECT cid FROM chains WHERE grant_hash = ? AND device = ? AND kind = ?"
 
 // DataOf calls fn for all data of a grant, chain by chain in the order of seq, without Raw.

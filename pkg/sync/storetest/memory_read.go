@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"sync/atomic"
 
@@ -101,6 +102,19 @@ func (r *memoryReader) ChainHead(as peercrypto.Hash, dev peercrypto.ID, kind ent
 		return r.record(h), true, r.check()
 	}
 	return groupsync.Record{}, false, r.check()
+}
+
+func (r *memoryReader) ChainAt(as peercrypto.Hash, dev peercrypto.ID, kind entry.Kind, seq int64, limit int) ([]groupsync.Record, error) {
+	var out []groupsync.Record
+	for _, h := range r.chains.prefixed(string(chainKey(as, dev, kind).number(math.MaxInt64 - seq))) {
+		if len(out) == limit {
+			break
+		}
+		rec := r.record(h)
+		rec.Raw = nil
+		out = append(out, rec)
+	}
+	return out, r.check()
 }
 
 func (r *memoryReader) DataOf(as peercrypto.Hash, fn func(groupsync.Record) error) error {

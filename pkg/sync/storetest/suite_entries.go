@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
@@ -116,6 +117,31 @@ func (s *suite) badRecords() {
 	s.equal("the store", dump(s, good.Group)["position"], int64(0))
 }
 
+// placesOfChain expects sorted twins at place 2 and an operation at 7.
+func (s *suite) placesOfChain(r groupsync.Reader, as peercrypto.Hash, dev peercrypto.ID, twins []groupsync.Record, op groupsync.Record) {
+	for _, c := range []struct {
+		dev   peercrypto.ID
+		kind  entry.Kind
+		seq   int64
+		limit int
+		want  []groupsync.Record
+	}{
+		{dev, entry.Data, 2, 9, twins}, {dev, entry.Data, 2, 2, twins[:2]}, {dev, entry.Data, 7, 9, nil},
+		{dev, entry.Operation, 7, 9, []groupsync.Record{op}}, {"nobody", entry.Data, 2, 9, nil},
+	} {
+		got, err := r.ChainAt(as, c.dev, c.kind, c.seq, c.limit)
+		s.must(err)
+		for i := range got {
+			got[i] = without(got[i])
+		}
+		want := slices.Clone(c.want)
+		for i := range want {
+			want[i].Raw = nil
+		}
+		s.equal(fmt.Sprintf("place %d of a chain", c.seq), append([]groupsync.Record{}, got...), append([]groupsync.Record{}, want...))
+	}
+}
+
 func (s *suite) chains() {
 	g, as, dev := id("group", 1), hash("grant", 1), id("dev", 1)
 	at := func(n int, seq int64, kind entry.Kind) groupsync.Record {
@@ -144,6 +170,7 @@ func (s *suite) chains() {
 		if _, ok, err := r.ChainHead(as, elsewhere.Dev, entry.Operation); ok || err != nil {
 			s.Errorf("the head of a chain without entries: %v, %v", ok, err)
 		}
+		s.placesOfChain(r, as, dev, twins, op)
 		var data []groupsync.Record
 		s.must(r.DataOf(as, collect(&data)))
 		want := append(slices.Concat(twins, rest), elsewhere)
