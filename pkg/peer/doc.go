@@ -22,6 +22,10 @@
 //		}
 //	}
 //
+// The identity is made once with NewIdentity of package crypto and kept with
+// its SaveKeystore; the store is one of package sync/sqlite.
+// The examples of this page are whole programs: a chat, and a share of files.
+//
 // With [Config.Auto] the peer connects and syncs by itself and the loop is only
 // needed to look at what happens.
 //

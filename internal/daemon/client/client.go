@@ -46,7 +46,9 @@ func New(socket string) *Client {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true, ExpectContinueTimeout: agreeTimeout}}}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true, ExpectContinueTimeout: agreeTimeout,
+		// An answer that comes before the body was sent leaves a connection that is good for nothing more.
+		DisableKeepAlives: true}}}
 }
 
 // Close drops idle connections.
