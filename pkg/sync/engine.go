@@ -78,7 +78,8 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		done:     make(chan struct{}),
 		current:  map[peercrypto.ID]peercrypto.PublicKey{},
 	}
-	if err := e.loadSelf(ctx); err != nil {
+	made, err := e.loadSelf(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("opening the sync engine: %w", err)
 	}
 	if err := e.loadLine(); err != nil {
@@ -90,7 +91,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := e.loadUserDoc(ctx); err != nil {
 		return nil, fmt.Errorf("opening the sync engine: %w", err)
 	}
-	if err := e.noteCame(ctx); err != nil {
+	if err := e.noteKey(ctx, made); err != nil {
 		return nil, fmt.Errorf("opening the sync engine: %w", err)
 	}
 	if err := e.settleKeys(ctx); err != nil {

@@ -315,3 +315,40 @@ func TestAdmitTooLate(t *testing.T) {
 		t.Errorf("%v %v", list, err)
 	}
 }
+
+// TestKeyThatCameToWhoIsAlone: in a group without other members nobody is waited for in vain.
+func TestKeyThatCameToWhoIsAlone(t *testing.T) {
+	first, _ := recovering(t)
+	g := first.create("mine")
+	second := first.addDevice()
+	syncPair(t, first, second, g).end()
+	must(t, first.RotateKey(t.Context(), keys.Rotated, nil))
+	first.again()
+	meet(t, first, second, "the key comes", second.IdentityReplaced)
+	second.again()
+	wantErr(t, second.Rename(t.Context(), g, "early"), groupsync.ErrKeyPending)
+	second.clock.add(time.Hour)
+	second.again()
+	must(t, second.Rename(t.Context(), g, "late"))
+}
+
+// TestWordsDoNotWait: a device that waits for another one sets its key by the words at once, with what it holds.
+func TestWordsDoNotWait(t *testing.T) {
+	first, secret := recovering(t)
+	g := first.create("mine")
+	second := first.addDevice()
+	syncPair(t, first, second, g).end()
+	must(t, first.RotateKey(t.Context(), keys.Rotated, nil))
+	first.again()
+	meet(t, first, second, "the key comes", second.IdentityReplaced)
+	second.again()
+	wantErr(t, second.Rename(t.Context(), g, "early"), groupsync.ErrKeyPending)
+	k, err := second.UserKeys(t.Context(), second.UserID())
+	must(t, err)
+	next := newKey(t)
+	e, err := keys.Recover(secret, k.History.State, next, keys.Lost, second.clock.Now().UnixMilli())
+	must(t, err)
+	second.cfg.Identity = withKey(t, second.Identity(), next, e)
+	second.reopen()
+	must(t, second.Rename(t.Context(), g, "late"))
+}

@@ -68,7 +68,7 @@ func (e *Engine) settleKeys(ctx context.Context) error {
 	}
 	var errs []error
 	for _, g := range e.replicas() {
-		if m := g.view.Load().meta; !m.Returning || m.Met && e.now() >= m.Awaits {
+		if v := g.view.Load(); !v.meta.Returning || e.waited(v) {
 			err := e.settleGroup(ctx, g)
 			if errors.Is(err, ErrKeyPending) { // only the user can help, who is told when writing
 				e.log.Debug("the new key is not set", "err", err)
@@ -181,21 +181,38 @@ func (b *batch) noteLag() error {
 // awaitOwn is how long a device that got a key from another one waits for what that one, or a third, holds of each group.
 const awaitOwn = 10 * time.Minute
 
-// noteCame marks the groups that know this user by an older key, if the new one came from another device: that device has written rekeys,
-// or knows who has. A second one, by what this device holds, would void what the others wrote meanwhile.
-func (e *Engine) noteCame(ctx context.Context) error {
+// waited tells whether a device that got a key from another one need not wait any longer: a member's device holds the same, or there is no other member.
+func (e *Engine) waited(v *view) bool {
+	m := v.meta
+	return m.Awaits > 0 && e.now() >= m.Awaits && (m.Met || len(v.state.Members()) == 1)
+}
+
+// noteKey marks the groups that know this user by an older key, if the new one came from another device: that device has written rekeys,
+// or knows who has. A second one, by what this device holds, would void what the others wrote meanwhile. made tells that the key was set on this device
+// instead, by the words: then what this device holds is what the user wants to keep, and nothing waits for other devices.
+func (e *Engine) noteKey(ctx context.Context, made bool) error {
 	e.selfMu.Lock()
 	came := e.self.Came
 	e.selfMu.Unlock()
-	if !came {
+	if !came && !made {
 		return nil
 	}
 	for _, g := range e.replicas() {
-		if v := g.view.Load(); e.shares(v, e.userID) && e.lags(v.state) {
-			if err := e.changeMeta(ctx, g, func(m *groupMeta) { m.Returning, m.Awaits, m.Met = true, e.now()+awaitOwn.Milliseconds(), false }); err != nil {
-				return err
-			}
+		change := func(m *groupMeta) { m.Returning, m.Awaits, m.Met = true, e.now()+awaitOwn.Milliseconds(), false }
+		v := g.view.Load()
+		marks := came && e.shares(v, e.userID) && e.lags(v.state)
+		if !came && v.meta.Awaits > 0 {
+			marks, change = true, func(m *groupMeta) { m.Returning, m.Awaits, m.Met = false, 0, false }
 		}
+		if !marks {
+			continue
+		}
+		if err := e.changeMeta(ctx, g, change); err != nil {
+			return err
+		}
+	}
+	if !came {
+		return nil
 	}
 	return e.changeSelf(ctx, func(r *selfRecord) error {
 		r.Came = false

@@ -147,16 +147,17 @@ func withLine(id peercrypto.Identity, key peercrypto.SigningKey, line []keys.Eve
 	return id, err
 }
 
-// loadSelf finds the identity that the engine works with and notes the topic of its key.
-func (e *Engine) loadSelf(ctx context.Context) error {
+// loadSelf finds the identity that the engine works with and notes the topic of its key. made tells that the key store has a key that this
+// engine has neither made nor got.
+func (e *Engine) loadSelf(ctx context.Context) (made bool, err error) {
 	id, rec, err := currentIdentity(ctx, e.store, e.cfg.Identity)
 	if err != nil {
-		return err
+		return false, err
 	}
 	stored := e.cfg.Identity.User.Public()
 	e.cfg.Identity, e.self = id, rec
 	if e.self.Events, err = parseEvents(id.History); err != nil {
-		return err
+		return false, err
 	}
 	key := peercrypto.PersonalRendezvousKey(id.User)
 	topic, old := peercrypto.EncodeB64u(key[:]), rec.Topic
@@ -165,11 +166,13 @@ func (e *Engine) loadSelf(ctx context.Context) error {
 	}
 	if e.self.Topic = topic; old != "" && old != topic {
 		e.self.addOld(oldTopic{old, e.now() + oldTopicFor.Milliseconds()})
+		made = rec.key().Public() != id.User.Public()
+		e.self.Came = e.self.Came && !made
 	}
 	if old == topic && e.self.Seed == rec.Seed {
-		return nil
+		return false, nil
 	}
-	return e.store.Update(ctx, func(tx Tx) error { return writeSelf(tx, e.cfg.Identity, e.self) })
+	return made, e.store.Update(ctx, func(tx Tx) error { return writeSelf(tx, e.cfg.Identity, e.self) })
 }
 
 func (r *selfRecord) addOld(t oldTopic) {
@@ -249,7 +252,7 @@ func (e *Engine) selfTopics(now int64) []Rendezvous {
 	out := []Rendezvous{{Key: peercrypto.PersonalRendezvousKey(e.cfg.Identity.User), Announce: true}}
 	e.selfMu.Lock()
 	defer e.selfMu.Unlock()
-	if e.allMet() {
+	if len(e.self.Old) == 0 || e.allMet() {
 		return out
 	}
 	for _, t := range e.self.Old {

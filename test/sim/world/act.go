@@ -111,6 +111,9 @@ func (w *World) perform(d *device, a Action) error {
 	g := w.groups[int(a.X)%len(w.groups)]
 	switch {
 	case a.Kind == Accept || a.Kind == Decline:
+		if w.plan.Wide {
+			d = w.asked(d)
+		}
 		g = d.offered(g)
 	case w.plan.Wide:
 		g = d.shared(g)

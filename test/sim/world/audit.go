@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
@@ -26,6 +27,9 @@ func (w *World) audit(e *endpoint, frames []frame) {
 		if !private[f.plain[0]] {
 			continue
 		}
+		if w.plan.Wide && !e.current() {
+			w.fail("device %d tells device %d about a group long after it learned that the key of user %d is another one", d.number, e.peer.dev.number, e.peer.dev.user.number)
+		}
 		for _, g := range groupsOf(f.plain) {
 			was := d.members[g][to]
 			is, err := d.isMember(g, to)
@@ -39,6 +43,26 @@ func (w *World) audit(e *endpoint, frames []frame) {
 			}
 		}
 	}
+}
+
+// staleFor is how long a session may go on under a key that was found to be replaced.
+const staleFor = 7 * time.Second
+
+// current tells whether the other side's key is the one that this side knows as its user's, or was a moment ago.
+func (e *endpoint) current() bool {
+	d, now := e.dev, e.w.now()
+	if now-e.lookedAt < time.Second && e.lookedAt > 0 {
+		return true
+	}
+	e.lookedAt = now
+	k, err := d.engine.UserKeys(e.w.ctx, e.peer.dev.user.id)
+	switch {
+	case err != nil || e.key.Check() != nil || k.Pin.Key == e.key:
+		e.staleAt = 0
+	case e.staleAt == 0:
+		e.staleAt = now
+	}
+	return e.staleAt == 0 || now-e.staleAt < staleFor
 }
 
 // isMember reads the device's state.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	peercrypto "github.com/peersignal/peersignal/pkg/crypto"
 	groupsync "github.com/peersignal/peersignal/pkg/sync"
 )
 
@@ -42,6 +43,10 @@ type endpoint struct {
 	done    chan struct{}
 	closed  bool  // by this side
 	end     error // what Recv returns behind the last frame
+
+	key      peercrypto.PublicKey // with which the other side came
+	lookedAt time.Duration        // when key was compared last
+	staleAt  time.Duration        // since when another one is known
 
 	session *groupsync.Session
 	cancel  context.CancelFunc

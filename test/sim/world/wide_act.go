@@ -11,8 +11,22 @@ import (
 	"github.com/peersignal/peersignal/pkg/sync/entry"
 )
 
-// performWide plays an action of wide histories on a device that is on.
+// performWide plays an action of wide histories on a device that is on. What only few devices can do is done by the next one that can.
 func (w *World) performWide(d *device, a Action) error {
+	switch a.Kind {
+	case Approve, Admit, Adopt:
+		err := errSkip
+		for i := range w.devices {
+			if o := w.devices[(d.number+i)%len(w.devices)]; o.engine != nil && errors.Is(err, errSkip) {
+				err = w.performOn(o, a)
+			}
+		}
+		return err
+	}
+	return w.performOn(d, a)
+}
+
+func (w *World) performOn(d *device, a Action) error {
 	switch a.Kind {
 	case AddOwn:
 		return d.addOwn()
@@ -126,4 +140,14 @@ func (d *device) roleOf(g peercrypto.ID) entry.Role {
 		return ""
 	}
 	return info.Role
+}
+
+// asked is this device, or the next one that has an offer.
+func (w *World) asked(d *device) *device {
+	for i := range w.devices {
+		if o := w.devices[(d.number+i)%len(w.devices)]; o.engine != nil && o.offered("") != "" {
+			return o
+		}
+	}
+	return d
 }

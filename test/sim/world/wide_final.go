@@ -1,6 +1,7 @@
 package world
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"time"
@@ -25,6 +26,10 @@ func (w *World) settleWide() {
 		w.settle()
 	}
 	w.unreachable()
+	if slices.ContainsFunc(w.devices, w.waiting) {
+		w.play(w.now() + awaitOwn)
+		w.settle()
+	}
 	for _, d := range w.devices {
 		if w.failure == nil && d.engine != nil {
 			w.probe(d)
@@ -71,7 +76,7 @@ func (d *device) isListed(s keys.State) bool {
 // other, a group may know them by a key that lost.
 func (w *World) reconcile() (done bool) {
 	for _, u := range w.users {
-		if live := u.live(); w.failure == nil && len(live) > 0 && len(w.historyOf(u).Path) < len(w.known(u)) && slices.ContainsFunc(live, w.pending) {
+		if live := u.live(); w.failure == nil && slices.ContainsFunc(live, w.pending) {
 			w.stats.Actions["reconciled"]++
 			w.recoverOn(u, live[0])
 			w.outcasts(u)
@@ -81,11 +86,49 @@ func (w *World) reconcile() (done bool) {
 	return done
 }
 
-// pending tells whether a device waits for another key in a group.
+// pending tells whether a device waits for another key in a group that knows its user by a key that lost.
 func (w *World) pending(d *device) bool {
+	h := w.historyOf(d.user)
 	return slices.ContainsFunc(w.groups, func(g peercrypto.ID) bool {
-		return d.roleOf(g).AtLeast(entry.Write) && errors.Is(d.put(g, `{"type":"Note","probe":false}`), groupsync.ErrKeyPending)
+		if !d.roleOf(g).AtLeast(entry.Write) || !errors.Is(d.engine.Delete(w.ctx, g, d.user.id), groupsync.ErrKeyPending) {
+			return false
+		}
+		lost := false
+		for _, ev := range d.rekeys(g) {
+			lost = lost || !h.Holds(ev.Hash())
+		}
+		return lost
 	})
+}
+
+// awaitOwn is how long a device waits for others of its user that got a key from one of them, and some more.
+const awaitOwn = 11 * time.Minute
+
+// waiting tells whether a device is on and waits for something before it uses its key in a group.
+func (w *World) waiting(d *device) bool {
+	return d.engine != nil && slices.ContainsFunc(w.groups, func(g peercrypto.ID) bool {
+		return d.roleOf(g).AtLeast(entry.Write) && errors.Is(d.engine.Delete(w.ctx, g, d.user.id), groupsync.ErrKeyPending)
+	})
+}
+
+// rekeys are the events that a group has of this device's user.
+func (d *device) rekeys(g peercrypto.ID) (all []keys.Event) {
+	err := d.store.View(d.w.ctx, func(r groupsync.Reader) error {
+		return r.Operations(g, func(rec groupsync.Record) error {
+			ent, err := entry.Decode(bytes.Clone(rec.Raw))
+			if err != nil || ent.Signer != d.user.id {
+				return err
+			}
+			if op, ok := ent.Op.(entry.Rekey); ok {
+				all = append(all, op.Events...)
+			}
+			return nil
+		})
+	})
+	if err != nil && !errors.Is(err, errCrashed) {
+		d.w.fail("device %d: %w", d.number, err)
+	}
+	return all
 }
 
 // live are the honest devices of a user that are on.

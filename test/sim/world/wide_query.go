@@ -80,11 +80,14 @@ func (d *device) follow(g peercrypto.ID, a Action) error {
 	if len(d.follows) > 5 {
 		return errSkip
 	}
-	list, err := d.engine.Indexes(d.w.ctx)
-	if err != nil || len(list) == 0 {
-		return errors.Join(err, errSkip)
+	if !slices.Contains(d.engine.Joined(), g) {
+		return errSkip
 	}
-	f := &follow{q: query(g, list[int(a.Y)%len(list)], a.Z), shown: map[peercrypto.ID]string{}}
+	spec := indexes[int(a.Y)%len(indexes)]
+	if err := d.engine.EnsureIndex(d.w.ctx, spec); err != nil {
+		return err
+	}
+	f := &follow{q: query(g, spec, a.Z), shown: map[peercrypto.ID]string{}}
 	d.follows = append(d.follows, f)
 	go func(e *groupsync.Engine, ctx context.Context) {
 		err := e.WatchQuery(ctx, f.q, f.take)

@@ -308,7 +308,9 @@ func (e *endpoint) start() {
 		e.w.cut(e.c)
 		return
 	}
-	e.session = d.engine.NewSession(e.peer.dev.peer(), e)
+	other := e.peer.dev.peer()
+	e.key = other.UserKey
+	e.session = d.engine.NewSession(other, e)
 	ctx, cancel := context.WithCancel(e.w.ctx)
 	e.cancel = cancel
 	go func() {
