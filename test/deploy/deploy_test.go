@@ -345,7 +345,15 @@ func TestUnits(t *testing.T) {
 		units = append(units, unit)
 	}
 	out := exec.CommandContext(t.Context(), "systemd-analyze", append([]string{"verify", "--man=no"}, units...)...)
-	if text, err := out.CombinedOutput(); err != nil || len(text) > 0 {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, text)
+	text, err := out.CombinedOutput()
+	ours := false
+	for line := range strings.Lines(string(text)) { // it also tells of the machine's own units
+		if slices.ContainsFunc(units, func(u string) bool { return strings.Contains(line, filepath.Base(u)) }) {
+			t.Errorf("systemd-analyze verify: %s", line)
+			ours = true
+		}
+	}
+	if err != nil && !ours {
+		t.Skipf("systemd-analyze does not work here: %v\n%s", err, text)
 	}
 }
