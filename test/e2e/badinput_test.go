@@ -88,7 +88,7 @@ func TestBadInvitations(t *testing.T) {
 		{"no invitation", "https://example.org/", "does not begin with"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			out, err := eve.CLI(ctx, "join", c.link, "--yes", "--wait", "--timeout", "8s")
+			out, err := eve.CLI(ctx, "join", c.link, "--yes", "--wait", "--timeout", "20s")
 			code, message := exitCode(t, err)
 			if code == 0 || !strings.Contains(message, c.says) {
 				t.Errorf("exit %d, stdout %q, stderr %q: want one that says %q", code, out, message, c.says)

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 // world starts a server; the test's end stops everything, and on failure prints the ends of the logs.
 func world(t *testing.T) (context.Context, *harness.World) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	w, err := harness.NewWorld(t.TempDir(), bin)
 	if err != nil {
 		t.Fatal(err)

@@ -91,7 +91,7 @@ func TestFileResumesAfterKill(t *testing.T) {
 	t.Parallel()
 	ctx, w := world(t)
 	size := fileSize()
-	rate := fmt.Sprint(size / 6)
+	rate := fmt.Sprint(size / 12)
 	alice, bob := user(t, ctx, w, "alice", "--file-upload-rate", rate), user(t, ctx, w, "bob")
 	join(t, ctx, alice, bob, "garden")
 	path, id := randomFile(t, w, "film.bin", size)
@@ -152,7 +152,7 @@ func TestFileFromTwoDaemons(t *testing.T) {
 	t.Parallel()
 	ctx, w := world(t)
 	size := 8 << 20
-	rate := []string{"--file-peer-upload-rate", fmt.Sprint(size / 4)}
+	rate := []string{"--file-peer-upload-rate", fmt.Sprint(size / 8)}
 	alice, bob := user(t, ctx, w, "alice", rate...), user(t, ctx, w, "bob", rate...)
 	carol := user(t, ctx, w, "carol")
 	join(t, ctx, alice, bob, "garden")
@@ -232,7 +232,7 @@ func TestFileSharing(t *testing.T) {
 	f := addFile(t, ctx, alice, "garden", path)
 	waitConnected(t, ctx, eve, 1)
 
-	short, cancel := context.WithTimeout(ctx, 3*time.Second)
+	short, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if _, err := eve.CLI(short, "file", "get", f.Ref, "--fetch-only"); err == nil {
 		t.Error("a stranger got the file")

@@ -38,7 +38,7 @@ type server struct {
 // build compiles peersignal.
 func build(ctx context.Context, dir string, env []string, flags ...string) (string, error) {
 	bin := filepath.Join(dir, "peersignal")
-	args := append(append([]string{"build"}, flags...), "-o", bin, "github.com/peersignal/peersignal/cmd/peersignal")
+	args := append(append([]string{"build", "-buildvcs=false"}, flags...), "-o", bin, "github.com/peersignal/peersignal/cmd/peersignal")
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
