@@ -122,6 +122,14 @@ func (i *Introductions) enroll(m *member) {
 	i.sessions.put(m.session, m.deviceKey, i.now())
 }
 
+// knows says whether the devices of two sessions are introduced.
+func (i *Introductions) knows(a, b *member) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, ok := i.pairs.get(pairOf(a.deviceKey, b.deviceKey), i.now())
+	return ok
+}
+
 // note introduces the devices of two sessions of this node.
 func (i *Introductions) note(a, b *member) {
 	fromA, fromB := a.conn.Load().network(), b.conn.Load().network()

@@ -24,6 +24,11 @@ type matchmaker struct {
 
 func startMatchmaker(t *testing.T, limit int) *matchmaker {
 	t.Helper()
+	return startMatchmakerWith(t, limit, signaling.Limits{})
+}
+
+func startMatchmakerWith(t *testing.T, limit int, limits signaling.Limits) *matchmaker {
+	t.Helper()
 	m := &matchmaker{registry: prometheus.NewRegistry()}
 	begin := time.Now()
 	var err error
@@ -34,7 +39,7 @@ func startMatchmaker(t *testing.T, limit int) *matchmaker {
 		t.Fatal(err)
 	}
 	m.node = start(t, signaling.Config{
-		Introductions: m.Introductions, TrustedProxies: []string{"127.0.0.0/8"}, Registerer: m.registry,
+		Introductions: m.Introductions, TrustedProxies: []string{"127.0.0.0/8"}, Registerer: m.registry, Limits: limits,
 	})
 	return m
 }

@@ -93,6 +93,9 @@ func (h *hub) route(from *member, c *conn, sig *wire.SignalRef, now time.Time) r
 		return routed{forward: to}
 	}
 	if h.introductions != nil && (sig.Kind == wire.KindOffer || sig.Kind == wire.KindAnswer) {
+		if wait := h.mayIntroduce(c, from, to); wait > 0 {
+			return routed{code: wire.CodeRateLimited, wait: wait}
+		}
 		h.introductions.note(from, to) // before the target can act on it
 	}
 	code := h.stamp(to, from, c, sig)
@@ -100,6 +103,24 @@ func (h *hub) route(from *member, c *conn, sig *wire.SignalRef, now time.Time) r
 		to.offers.answered(from.device, connKey(sig.Conn), &c.lately.answered)
 	}
 	return routed{code: code}
+}
+
+// mayIntroduce says how long the address of a session has to wait until it can
+// introduce devices that are not yet: else it could have the introductions of
+// others forgotten, on which their relays depend.
+func (h *hub) mayIntroduce(c *conn, from, to *member) time.Duration {
+	if h.introductions.knows(from, to) {
+		return 0
+	}
+	h.mu.RLock()
+	perAddress := h.live.SessionsPerAddress
+	h.mu.RUnlock()
+	now := time.Now()
+	wait := h.toil.wait(c.addrKey, perAddress, now)
+	if wait == 0 {
+		h.toil.add(c.addrKey, perAddress, toilOfPair, now)
+	}
+	return wait
 }
 
 // stamp gives a signal, with its sender, to a session of this node. For one

@@ -13,6 +13,10 @@ const (
 	toilAtOnce    = 64_000
 	toilPerSecond = 400
 
+	// toilOfPair is what an introduction counts: one address takes longer than a
+	// life of Introductions to have them all forgotten.
+	toilOfPair = 400
+
 	// freeToil is how many tags may be told anew to a session that goes on,
 	// whatever its address has caused.
 	freeToil = 1_000

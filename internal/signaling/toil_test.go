@@ -58,3 +58,51 @@ func TestToilIsBounded(t *testing.T) {
 		b.hold(peercrypto.Tag{byte(i + 1)})
 	}
 }
+
+// TestIntroductionsAreToil: an address that has caused too much introduces nobody, and those who are introduced go on.
+func TestIntroductionsAreToil(t *testing.T) {
+	m := startMatchmakerWith(t, 0, signaling.Limits{SessionsPerAddress: 2})
+	a := m.from(t, "192.0.2.1", newDevice(t))
+	b, c := m.from(t, "192.0.2.2", newDevice(t)), m.from(t, "192.0.2.3", newDevice(t))
+	ask := func(x *client, make func(id uint64) wire.Message) wire.Code {
+		t.Helper()
+		x.nextID++
+		x.send(make(x.nextID))
+		for { // presence may come first
+			switch r := x.next().(type) {
+			case *wire.Result:
+				return r.Code
+			case nil:
+				t.Fatal(x.closed)
+			}
+		}
+	}
+	topics := func(x *client, add, del []peercrypto.Tag) {
+		t.Helper()
+		if code := ask(x, func(id uint64) wire.Message { return &wire.Topics{ID: id, Add: add, Del: del} }); code != wire.CodeOK {
+			t.Fatal(code)
+		}
+	}
+	offer := func(to *client) wire.Code {
+		t.Helper()
+		return ask(a, func(id uint64) wire.Message {
+			return &wire.Signal{Kind: wire.KindOffer, ID: id, To: to.id(), Via: tag(1), Conn: newConnID(), Env: envelope(wire.KindOffer)}
+		})
+	}
+	for _, x := range []*client{c, b, a} {
+		topics(x, []peercrypto.Tag{tag(1)}, nil)
+	}
+	if code := offer(b); code != wire.CodeDelivered {
+		t.Fatal(code)
+	}
+	all := tags(19_000)
+	topics(a, all, nil)
+	topics(a, nil, all)
+	topics(a, all, nil)
+	if code := offer(b); code != wire.CodeDelivered {
+		t.Errorf("to who is introduced: %s", code)
+	}
+	if code := offer(c); code != wire.CodeRateLimited || m.know(t, a, c) {
+		t.Errorf("to somebody else: %s", code)
+	}
+}
