@@ -3,6 +3,7 @@ package signaling
 import (
 	"bytes"
 	"container/list"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ type mailbox struct {
 	byDevice map[peercrypto.ID]*list.Element // of *mail
 	order    list.List                       // by until of the first letter
 	bytes    int
+	byAddr   map[netip.Addr]int // of them, those that sessions of an address left
 }
 
 // mail is what waits for one device.
@@ -28,6 +30,26 @@ type mail struct {
 type letter struct {
 	frame []byte
 	until time.Time
+	from  netip.Addr // the zero Addr has no limit
+}
+
+// mailShare is the part of the mailbox that the sessions of one address can fill.
+const mailShare = 8
+
+// put counts a letter, and take one that is gone.
+func (b *mailbox) put(l letter) {
+	b.bytes += len(l.frame)
+	if b.byAddr == nil {
+		b.byAddr = make(map[netip.Addr]int)
+	}
+	b.byAddr[l.from] += len(l.frame)
+}
+
+func (b *mailbox) take(l letter) {
+	b.bytes -= len(l.frame)
+	if b.byAddr[l.from] -= len(l.frame); b.byAddr[l.from] == 0 {
+		delete(b.byAddr, l.from)
+	}
 }
 
 // Most that waits for one device.
@@ -49,15 +71,17 @@ func isNotification(frame []byte) bool {
 	return bytes.HasPrefix(frame, []byte(`{"type":"`+string(wire.KindNotify)+`"`))
 }
 
-// keepLocked stores a notification for a device that is not here.
-func (h *hub) keepLocked(device peercrypto.ID, frame []byte, now time.Time) bool {
+// keepLocked stores a notification for a device that is not here; from is the
+// address that caused it.
+func (h *hub) keepLocked(device peercrypto.ID, frame []byte, from netip.Addr, now time.Time) bool {
 	if h.limits.NotifyTime <= 0 {
 		return false
 	}
 	b := &h.mail
 	h.expireMailLocked(now)
 	e := b.byDevice[device]
-	if b.bytes+len(frame) > h.limits.NotifyBytes {
+	share := from.IsValid() && h.live.SessionsPerAddress > 0 && b.byAddr[from]+len(frame) > h.limits.NotifyBytes/mailShare
+	if share || b.bytes+len(frame) > h.limits.NotifyBytes {
 		h.metrics.mail.WithLabelValues(mailFull).Inc()
 		return false
 	}
@@ -73,9 +97,10 @@ func (h *hub) keepLocked(device peercrypto.ID, frame []byte, now time.Time) bool
 		h.metrics.mail.WithLabelValues(mailFull).Inc()
 		return false
 	}
-	m.letters = append(m.letters, letter{frame, now.Add(h.limits.NotifyTime)})
+	l := letter{frame, now.Add(h.limits.NotifyTime), from}
+	m.letters = append(m.letters, l)
 	m.bytes += len(frame)
-	b.bytes += len(frame)
+	b.put(l)
 	h.metrics.mail.WithLabelValues(mailStored).Inc()
 	return true
 }
@@ -88,7 +113,7 @@ func (h *hub) expireMailLocked(now time.Time) {
 		i := 0
 		for ; i < len(m.letters) && !now.Before(m.letters[i].until); i++ {
 			m.bytes -= len(m.letters[i].frame)
-			b.bytes -= len(m.letters[i].frame)
+			b.take(m.letters[i])
 			h.metrics.mail.WithLabelValues(mailExpired).Inc()
 		}
 		if i == 0 {
@@ -123,8 +148,8 @@ func (h *hub) collectLocked(m *member, now time.Time) {
 	}
 	box := h.mail.order.Remove(e).(*mail)
 	delete(h.mail.byDevice, m.device)
-	h.mail.bytes -= box.bytes
 	for _, l := range box.letters {
+		h.mail.take(l)
 		if !now.Before(l.until) {
 			h.metrics.mail.WithLabelValues(mailExpired).Inc()
 			continue
@@ -158,7 +183,7 @@ func (h *hub) leave(from *member, sig *wire.SignalRef, now time.Time) wire.Code 
 	if !allowed || !time.Now().Before(rest.until) {
 		return wire.CodeNotAllowed
 	}
-	if !h.keepLocked(to, sig.AppendStamped(make([]byte, 0, sig.StampedSize()), from.device), now) {
+	if !h.keepLocked(to, sig.AppendStamped(make([]byte, 0, sig.StampedSize()), from.device), from.conn.Load().addrKey, now) {
 		return wire.CodeOffline
 	}
 	return wire.CodeQueued
@@ -169,7 +194,7 @@ func (h *hub) leave(from *member, sig *wire.SignalRef, now time.Time) wire.Code 
 func (h *hub) rescueLocked(m *member, signals []signalOut, now time.Time) (expired []receipt) {
 	for _, s := range signals {
 		code := wire.CodeExpired
-		if isNotification(s.frame) && h.keepLocked(m.device, s.frame, now) {
+		if isNotification(s.frame) && h.keepLocked(m.device, s.frame, m.conn.Load().addrKey, now) {
 			code = wire.CodeQueued
 		}
 		switch {
