@@ -109,6 +109,11 @@ bench-sync: ## a cold sync of 100,000 signed changes between two processes besid
 bench-recon: ## reconciliation of two stores of 1,000,000 entries beside negentropy, 5 minutes and 2 GB of disk; SHORT=1: of 100,000
 	cd test/bench/recon && $(GO) run . $(if $(SHORT),-n 100000)
 
+.PHONY: bench-join
+bench-join: ## join a group of MEMBERS (default 10,000) beside bare derivations of ids; the first time it makes their ids, which takes as long again
+	mkdir -p .cache
+	PEERSIGNAL_BENCH_MEMBERS=$(or $(MEMBERS),10000) PEERSIGNAL_BENCH_IDS=$(CURDIR)/.cache/bench-ids $(GO) test -run '^$$' -bench '^BenchmarkJoin$$' -benchtime 1x -timeout 2h ./pkg/sync
+
 .PHONY: crash
 crash: ## kill -9 at CRASHES (default 200) random moments of writing and of a sync: the store is whole each time and the sync completes
 	PEERSIGNAL_TEST_CRASHES=$(or $(CRASHES),200) $(GO) test -count=1 -v -timeout 60m -run 'TestKill$$|TestCrash$$' ./pkg/sync/sqlite ./pkg/sync

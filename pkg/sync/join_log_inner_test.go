@@ -88,3 +88,19 @@ func TestProofTellsHowFarItIs(t *testing.T) {
 		e.bus.close()
 	})
 }
+
+// TestSessionLastsAsLongAsItsProof: a check takes longer than strangers may stay.
+func TestSessionLastsAsLongAsItsProof(t *testing.T) {
+	e := newProof(t, nil).e
+	e.joins["g"] = &pendingJoin{}
+	s := &Session{e: e, peer: Peer{UserID: "stranger"}, since: time.Now().Add(-2 * strangerWithin)}
+	s.loop.knocked = map[peercrypto.ID]bool{"g": true}
+	s.proving.Add(1)
+	if s.over() {
+		t.Error("it ended while a log was checked")
+	}
+	s.proving.Add(-1)
+	if !s.over() {
+		t.Error("it lasts for ever")
+	}
+}
