@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/pion/stun/v3"
+
 	"github.com/peersignal/peersignal/internal/turn"
 )
 
@@ -120,5 +122,33 @@ func TestExpiredPermission(t *testing.T) {
 		eventually(t, "the packet to the peer was dropped", func() bool {
 			return r.metric("relayed_packets_dropped_total", "direction", "to_peer", "reason", "no_permission") == 1
 		})
+	})
+}
+
+// TestChannelsAreBounded: one allocation has so many channels; each of them can be renewed.
+func TestChannelsAreBounded(t *testing.T) {
+	eachPath(t, func(t *testing.T, channel bool, change func(*turn.Config)) {
+		if !channel {
+			t.Skip("of channels only")
+		}
+		r := start(t, func(c *turn.Config) {
+			change(c)
+			loopbackPeers(c)
+		})
+		c := r.credentials("s1", "alice")
+		client := newRaw(t, r.addr)
+		client.relayed(c)
+		peer := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", 21500+i) }
+		for i := range 128 {
+			if got := client.bind(c, byte(i), peer(i)); got != 0 {
+				t.Fatalf("channel %d: got %d", i, got)
+			}
+		}
+		if got := client.bind(c, 128, peer(128)); got != stun.CodeInsufficientCapacity {
+			t.Errorf("one channel too many: got %d, want 508", got)
+		}
+		if got := client.bind(c, 5, peer(5)); got != 0 {
+			t.Errorf("a channel that there is: got %d", got)
+		}
 	})
 }
