@@ -15,3 +15,13 @@ func BusReceiver() func(payload []byte) {
 	}
 	return s.hub.cluster.receive
 }
+
+// Deferred is how many whole lists of presence are noted for all sessions.
+func (s *Server) Deferred() (n int) {
+	s.hub.mu.RLock()
+	defer s.hub.mu.RUnlock()
+	for _, m := range s.hub.devices {
+		n += max(len(m.deferred), len(m.isDue))
+	}
+	return n
+}

@@ -297,6 +297,7 @@ func (h *hub) changeTopicsLocked(m *member, add, del []peercrypto.Tag) (work int
 		delete(m.tags, tag)
 		h.dropTagLocked(m, tag)
 	}
+	m.undeferLocked(del)
 	for _, tag := range add {
 		m.tags[tag] = struct{}{}
 		others := h.topics[tag]

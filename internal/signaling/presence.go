@@ -9,6 +9,9 @@ import (
 // presenceBatch is about how many bytes of whole lists a writer takes at once.
 const presenceBatch = 32 << 10
 
+// presenceSlack is how many tags may wait in the order in vain.
+const presenceSlack = 64
+
 // tellLocked sends a change of a tag to the sessions of this node among its
 // holders. The frame is made once, if anybody needs it.
 func (h *hub) tellLocked(holders []*member, tag peercrypto.Tag, kind string, make func() []byte) {
@@ -36,7 +39,7 @@ func (h *hub) tellLocked(holders []*member, tag peercrypto.Tag, kind string, mak
 }
 
 // deferLocked notes that m has to be told who holds tag. What is noted is
-// bounded by the tags that m holds and has held since it last caught up.
+// bounded by the tags that m holds: see undeferLocked.
 func (h *hub) deferLocked(m *member, tag peercrypto.Tag) {
 	if _, due := m.isDue[tag]; due {
 		return
@@ -47,6 +50,28 @@ func (h *hub) deferLocked(m *member, tag peercrypto.Tag) {
 	m.isDue[tag] = struct{}{}
 	m.deferred = append(m.deferred, tag)
 	m.conn.Load().signal()
+}
+
+// undeferLocked is called when m has dropped tags. They may stay in the order
+// for a while, and more than once.
+func (m *member) undeferLocked(dropped []peercrypto.Tag) {
+	for _, tag := range dropped {
+		delete(m.isDue, tag)
+	}
+	if len(m.deferred) <= 2*len(m.isDue)+presenceSlack {
+		return
+	}
+	kept := make([]peercrypto.Tag, 0, len(m.isDue))
+	seen := make(map[peercrypto.Tag]struct{}, len(m.isDue))
+	for _, tag := range m.deferred {
+		if _, due := m.isDue[tag]; due {
+			if _, again := seen[tag]; !again {
+				seen[tag] = struct{}{}
+				kept = append(kept, tag)
+			}
+		}
+	}
+	m.deferred, m.isDue = kept, seen // maps do not shrink
 }
 
 // backlog puts in the queue of m's connection what waits for it to be empty:
@@ -64,7 +89,8 @@ func (h *hub) backlog(m *member) {
 	defer h.mu.Unlock()
 	for size := 0; size < presenceBatch && len(m.deferred) > 0; {
 		tag := m.deferred[0]
-		if _, holds := m.tags[tag]; holds {
+		_, holds := m.tags[tag]
+		if _, due := m.isDue[tag]; due && holds {
 			n, ok := m.tellList(tag, fullList(tag, h.topics[tag], m))
 			if !ok {
 				return // whoever resumes is told then

@@ -106,3 +106,28 @@ func TestAnswersPingsAfterSilence(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDeferredIsBounded: what is noted for clients that read nothing, and that change their topics again and again, is bounded by those that
+// they hold.
+func TestDeferredIsBounded(t *testing.T) {
+	n := start(t, signaling.Config{Limits: signaling.Limits{WriteTimeout: time.Minute}})
+	both := []*client{connect(t, n, newDevice(t)), connect(t, n, newDevice(t))}
+	const many = 10_000
+	for round := range 16 {
+		mine := tags(many)
+		for i := range mine {
+			mine[i][0] = byte(round + 1)
+		}
+		for _, c := range both {
+			c.send(&wire.Topics{ID: 1, Add: mine})
+		}
+		until(t, "topics are there", func() bool { return n.Stats().Topics == 2*many })
+		for _, c := range both {
+			c.send(&wire.Topics{ID: 2, Del: mine})
+		}
+		until(t, "topics are gone", func() bool { return n.Stats().Topics == 0 })
+	}
+	if got := n.Deferred(); got > 2*many {
+		t.Errorf("%d lists are noted, and no topic is held", got)
+	}
+}
