@@ -58,7 +58,7 @@ func (s *server) start() {
 		return err == nil
 	})
 	s.addr = lis.Addr().String()
-	web := &http.Server{Handler: sig.Handler(), ReadHeaderTimeout: time.Second}
+	web := &http.Server{Handler: sig.Handler(), ReadHeaderTimeout: 5 * time.Second}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = sig.Run(ctx) })
