@@ -22,11 +22,14 @@ import (
 const (
 	loginTimeout  = 15 * time.Second // from dialling to ready
 	resultTimeout = 15 * time.Second
-	pingInterval  = 25 * time.Second
-	pongTimeout   = 20 * time.Second
-	writeTimeout  = 10 * time.Second
-	maxPending    = 1024 // requests without a result
-	maxQueued     = 256  // frames that wait for the writer
+	// A server holds the result of a notification to a device that is between
+	// two connections for up to a minute.
+	heldTimeout  = 75 * time.Second
+	pingInterval = 25 * time.Second
+	pongTimeout  = 20 * time.Second
+	writeTimeout = 10 * time.Second
+	maxPending   = 1024 // requests without a result
+	maxQueued    = 256  // frames that wait for the writer
 	// A server takes 200 messages in 10 s: 50 at once and 15/s stay below.
 	sendBurst = 50
 	sendRate  = 15
@@ -328,7 +331,7 @@ func (s *session) enqueue(ctx context.Context, m wire.Message) error {
 
 // call sends a message and waits for its result. A result that says neither ok
 // nor delivered is a RefusedError.
-func (s *session) call(ctx context.Context, build func(id uint64) wire.Message) (wire.Message, error) {
+func (s *session) call(ctx context.Context, within time.Duration, build func(id uint64) wire.Message) (wire.Message, error) {
 	answer := make(chan wire.Message, 1)
 	s.mu.Lock()
 	if len(s.pending) >= maxPending {
@@ -347,7 +350,7 @@ func (s *session) call(ctx context.Context, build func(id uint64) wire.Message) 
 	if err := s.enqueue(ctx, build(id)); err != nil {
 		return nil, err
 	}
-	timer := time.NewTimer(resultTimeout)
+	timer := time.NewTimer(within)
 	defer timer.Stop()
 	select {
 	case m := <-answer:

@@ -223,7 +223,7 @@ func (l *Link) relayNote(ctx context.Context, n note, to peercrypto.DeviceCert, 
 	if err != nil {
 		return "", err
 	}
-	err = l.deliver(ctx, func(id uint64) wire.Message {
+	err = l.deliver(ctx, heldTimeout, func(id uint64) wire.Message {
 		return &wire.Signal{Kind: wire.KindNotify, ID: id, To: to.DeviceID, Via: via, Conn: n.Conn, Env: env}
 	})
 	return deliveryOf(err)
@@ -235,7 +235,7 @@ func (l *Link) wakeNote(ctx context.Context, n note, to peercrypto.DeviceCert, o
 	if err != nil {
 		return "", err
 	}
-	err = l.deliver(ctx, func(id uint64) wire.Message {
+	err = l.deliver(ctx, heldTimeout, func(id uint64) wire.Message {
 		return &wire.Wake{
 			ID: id, To: to.DeviceID, Token: o.PushToken, TTL: int64(o.Life / time.Second), Conn: n.Conn, Eph: env.Eph, CT: env.CT,
 		}

@@ -37,7 +37,7 @@ func (l *Link) pushGrant(ctx context.Context, sub *wire.PushSubscription) (*wire
 	if s == nil {
 		return nil, ErrServerDown
 	}
-	m, err := s.call(ctx, func(id uint64) wire.Message { return &wire.PushRequest{ID: id, Subscription: sub} })
+	m, err := s.call(ctx, resultTimeout, func(id uint64) wire.Message { return &wire.PushRequest{ID: id, Subscription: sub} })
 	if err != nil {
 		return nil, err
 	}

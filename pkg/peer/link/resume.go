@@ -196,10 +196,10 @@ func (s *session) moved(err error) error {
 	return &noticeError{s.notice.Code, s.notice.Message, max(time.Until(s.leaveAt), 0)}
 }
 
-// deliver sends a signal and waits for its result. If the connection ends before
+// deliver sends a signal and waits within that time for its result. If the connection ends before
 // that, and the session goes on over another one, the signal is sent again: the
 // receiver ignores what it has seen.
-func (l *Link) deliver(ctx context.Context, build func(id uint64) wire.Message) error {
+func (l *Link) deliver(ctx context.Context, within time.Duration, build func(id uint64) wire.Message) error {
 	l.mu.Lock()
 	s, last := l.session, l.last
 	l.mu.Unlock()
@@ -210,7 +210,7 @@ func (l *Link) deliver(ctx context.Context, build func(id uint64) wire.Message) 
 		return ErrServerDown
 	}
 	for {
-		_, err := s.call(ctx, build)
+		_, err := s.call(ctx, within, build)
 		if err == nil || !errors.Is(err, ErrServerDown) {
 			return err
 		}

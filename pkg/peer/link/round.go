@@ -96,7 +96,7 @@ func (l *Link) sendDescription(ctx context.Context, r *round, conn peercrypto.ID
 	if kind == wire.KindOffer {
 		env = wire.NewEnvelope(&r.eph, sealed)
 	}
-	err = l.deliver(ctx, func(id uint64) wire.Message {
+	err = l.deliver(ctx, resultTimeout, func(id uint64) wire.Message {
 		return &wire.Signal{Kind: kind, ID: id, To: to.DeviceID, Via: r.via, Conn: conn, Env: env}
 	})
 	if err != nil {

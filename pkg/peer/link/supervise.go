@@ -329,7 +329,7 @@ func (l *Link) publishTopics(s *session, c *continuity) {
 				return
 			}
 		}
-		_, err := s.call(s.ctx, func(id uint64) wire.Message { return &wire.Topics{ID: id, Add: add, Del: del} })
+		_, err := s.call(s.ctx, resultTimeout, func(id uint64) wire.Message { return &wire.Topics{ID: id, Add: add, Del: del} })
 		c.changed(add, del, err)
 		if err == nil {
 			l.mu.Lock()
@@ -404,7 +404,7 @@ func (l *Link) currentICE(ctx context.Context) []wire.ICEServer {
 	if !st.expires.IsZero() && st.expires.Sub(l.cfg.Now()) < iceMargin {
 		st.servers = nil // of no use any more
 		if s != nil {
-			m, err := s.call(ctx, func(id uint64) wire.Message { return &wire.ICERequest{ID: id} })
+			m, err := s.call(ctx, resultTimeout, func(id uint64) wire.Message { return &wire.ICERequest{ID: id} })
 			if ice, ok := m.(*wire.ICE); ok && err == nil {
 				st = newICEState(ice.Servers, ice.Expires)
 				l.mu.Lock()
