@@ -67,7 +67,7 @@ var servers = []mutation{
 	{"mail-of-a-device-is-bounded", "so much waits for one device", signalingPkg + "/mail.go",
 		" || m.bytes+len(frame) > maxLetterBytes", "", signalingPkg, "^TestNotificationsTakeSoMuch$"},
 	{"mail-is-bounded", "so much waits in all", signalingPkg + "/mail.go",
-		"if b.bytes+len(frame) > h.limits.NotifyBytes {", "if false {", signalingPkg, "^TestNotificationsTakeSoMuch$"},
+		"if share || b.bytes+len(frame) > h.limits.NotifyBytes {", "if share {", signalingPkg, "^TestNotificationsTakeSoMuch$"},
 	{"mail-for-who-was-here", "who was here long ago gets no notification", signalingPkg + "/mail.go",
 		" || !time.Now().Before(rest.until)", "", signalingPkg, "^TestNotifyWhoWasHereLongAgo$"},
 	{"targets-are-bounded", "a session offers to so many devices", signalingPkg + "/offers.go",
