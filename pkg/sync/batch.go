@@ -299,20 +299,6 @@ func (b *batch) admitOp(it *item) error {
 	return nil
 }
 
-// admitUnproven decides about an operation of which nobody derived the ids, as far as that is possible without.
-func (b *batch) admitUnproven(it *item) error {
-	err := b.g.log.CheckProven(it.ent)
-	var missing *group.MissingError
-	switch {
-	case err == nil:
-		return b.putAside(it)
-	case errors.As(err, &missing):
-		return b.quarantine(it, missing.Refs)
-	}
-	b.refuse(it, err)
-	return nil
-}
-
 // early defers or refuses what lies ahead of the clock. Only what is sound is remembered.
 func (b *batch) early(it *item) (bool, error) {
 	ahead := it.ent.Modified - b.now
@@ -458,31 +444,6 @@ func (b *batch) markJudged(changed group.Changes, old *group.State) error {
 		}
 	}
 	return nil
-}
-
-// grantOf returns the grant of a data change that is stored or void in quarantine.
-func (b *batch) grantOf(h peercrypto.Hash) (peercrypto.Hash, error) {
-	if b.g.log.Has(h) {
-		return peercrypto.Hash{}, nil
-	}
-	if it := b.seen[h]; it != nil {
-		return it.ent.As, nil
-	}
-	rec, ok, err := b.tx.Record(h)
-	if err != nil || ok && rec.Kind == entry.Data && rec.Group == b.g.id {
-		return rec.As, err
-	}
-	if !b.waiting && !b.quarantined {
-		return peercrypto.Hash{}, nil
-	}
-	var grant peercrypto.Hash
-	err = b.tx.Waiting(b.g.id, waitVoid(h), func(q Quarantined) error {
-		if ent, err := entry.Decode(q.Raw); err == nil && ent.Hash == h && ent.Kind == entry.Data {
-			grant = ent.As
-		}
-		return nil
-	})
-	return grant, err
 }
 
 // count raises n for an item of this call.

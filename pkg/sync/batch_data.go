@@ -332,6 +332,31 @@ func (b *batch) findNamed() error {
 	return nil
 }
 
+// grantOf returns the grant of a data change that is stored or void in quarantine.
+func (b *batch) grantOf(h peercrypto.Hash) (peercrypto.Hash, error) {
+	if b.g.log.Has(h) {
+		return peercrypto.Hash{}, nil
+	}
+	if it := b.seen[h]; it != nil {
+		return it.ent.As, nil
+	}
+	rec, ok, err := b.tx.Record(h)
+	if err != nil || ok && rec.Kind == entry.Data && rec.Group == b.g.id {
+		return rec.As, err
+	}
+	if !b.waiting && !b.quarantined {
+		return peercrypto.Hash{}, nil
+	}
+	var grant peercrypto.Hash
+	err = b.tx.Waiting(b.g.id, waitVoid(h), func(q Quarantined) error {
+		if ent, err := entry.Decode(q.Raw); err == nil && ent.Hash == h && ent.Kind == entry.Data {
+			grant = ent.As
+		}
+		return nil
+	})
+	return grant, err
+}
+
 // verdict returns the flags of a grant's data.
 func (b *batch) verdict(grant peercrypto.Hash, refs []group.DataRef) func(peercrypto.Hash) flags {
 	if b.state.Free(grant) {

@@ -165,7 +165,7 @@ func cpuTime() time.Duration {
 }
 
 // BenchmarkJoin joins a large group, with both sides on the same cores, while the joiner goes on writing to another one. Beside it, in the same run, ids are
-// derived and nothing else: "bare" is the time of the join as a multiple of that of its ids.
+// derived and nothing else: "bare" is the time of the join as a multiple of that of its ids, "bare-cpu" the same of processor time.
 func BenchmarkJoin(b *testing.B) {
 	n, _ := strconv.Atoi(os.Getenv(benchMembers))
 	if n == 0 {
@@ -179,9 +179,9 @@ func BenchmarkJoin(b *testing.B) {
 	must(b, j.Join(b.Context(), inv))
 
 	sample := min(n, 200) // of users whose ids nobody knows
-	bare := time.Now()
+	bare, bareCPU := time.Now(), cpuTime()
 	onAllCores(sample, func(i int) { _, body := benchUser(b, -1-i); body.ID() })
-	perID := time.Since(bare).Seconds() / float64(sample)
+	perID, cpuPerID := time.Since(bare).Seconds()/float64(sample), (cpuTime()-bareCPU).Seconds()/float64(sample)
 
 	begin, cpu := time.Now(), cpuTime()
 	c := connect(b, owner, j)
@@ -217,6 +217,7 @@ func BenchmarkJoin(b *testing.B) {
 	b.ReportMetric(took.Seconds(), "s/join")
 	b.ReportMetric(spent.Seconds(), "cpu-s/join")
 	b.ReportMetric(took.Seconds()/(perID*float64(n)), "bare")
+	b.ReportMetric(spent.Seconds()/(cpuPerID*float64(n)), "bare-cpu")
 	b.ReportMetric(float64(puts[len(puts)/2].Microseconds())/1000, "ms-put-p50")
 	b.ReportMetric(float64(puts[len(puts)-1].Microseconds())/1000, "ms-put-max")
 	b.ReportMetric(float64(told), "progress")

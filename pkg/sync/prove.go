@@ -2,6 +2,7 @@ package sync
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -57,6 +58,20 @@ func (e *Engine) proveOps(ctx context.Context, g *replica, items []*item) error 
 func (it *item) claimsIDs() bool {
 	_, add := it.ent.Op.(entry.Add)
 	return add
+}
+
+// admitUnproven decides about an operation of which nobody derived the ids, as far as that is possible without.
+func (b *batch) admitUnproven(it *item) error {
+	err := b.g.log.CheckProven(it.ent)
+	var missing *group.MissingError
+	switch {
+	case err == nil:
+		return b.putAside(it)
+	case errors.As(err, &missing):
+		return b.quarantine(it, missing.Refs)
+	}
+	b.refuse(it, err)
+	return nil
 }
 
 // putAside keeps an operation whose ids nobody derived yet, and what refers to one, until somebody who does not hold the lock did that: commit for what it
