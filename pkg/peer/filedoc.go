@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -74,7 +73,7 @@ func readFileDoc(doc groupsync.Document) (fileDoc, error) {
 	if doc.Deleted || doc.Type != TypeFile {
 		return d, fmt.Errorf("%w: it tells about no file", groupsync.ErrInvalidDocument)
 	}
-	if err := json.Unmarshal(doc.JSON, &d); err != nil {
+	if err := peercrypto.UnmarshalLenientFields(doc.JSON, &d); err != nil { // which takes "ispublic" for nothing
 		return d, fmt.Errorf("%w: %w", groupsync.ErrInvalidDocument, err)
 	}
 	return d, d.check(doc.Group)
