@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -85,6 +87,12 @@ func TestDoctorFindsDefects(t *testing.T) {
 		{"relay into the inner network", open.url, "forbidden peers", "10.0.0.1", "--turn-allow-peer", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if c.check == "DNS" {
+				_, err := net.DefaultResolver.LookupHost(t.Context(), "nobody.invalid")
+				if missing, ok := errors.AsType[*net.DNSError](err); !ok || !missing.IsNotFound {
+					t.Skipf("this machine's DNS does not say that there is no such name: %v", err)
+				}
+			}
 			checks := examination(t, doctor.Config{URL: c.url})
 			got := checks[c.check]
 			if got.Status != doctor.Failed || !strings.Contains(got.Detail, c.detail) || !strings.Contains(got.Advice, c.advice) {

@@ -44,9 +44,20 @@ type world struct {
 	log   *bytes.Buffer
 }
 
+// shortDir is a folder for a socket, whose path must be short.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pd-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 func start(t testing.TB, change ...func(*daemon.Config)) *world {
 	t.Helper()
-	dir := t.TempDir()
+	dir := shortDir(t)
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

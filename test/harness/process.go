@@ -173,9 +173,9 @@ func Find(dir string) (Binaries, error) {
 	return b, nil
 }
 
-// Build compiles the programs into dir.
+// Build compiles the programs into dir, from packages that are compiled as make build does.
 func Build(ctx context.Context, dir string) (Binaries, error) {
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", dir+string(os.PathSeparator), "github.com/peersignal/peersignal/cmd/...")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-o", dir+string(os.PathSeparator), "github.com/peersignal/peersignal/cmd/...")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return Binaries{}, fmt.Errorf("build the programs: %w\n%s", err, out)

@@ -31,12 +31,12 @@ func TestSoak(t *testing.T) {
 			t.Fatalf("SOAK: %v", err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), duration+5*time.Minute)
-	defer cancel()
-	bin, err := build(ctx, t.TempDir(), []string{"CGO_ENABLED=0"})
+	bin, err := build(t.Context(), t.TempDir(), []string{"CGO_ENABLED=0"}, "-trimpath")
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), duration+5*time.Minute)
+	defer cancel()
 	s := startServer(t, bin)
 	first := duration / 4
 	s.busy(t, ctx, first)
