@@ -60,10 +60,21 @@ func (a *app) importFrom(ctx context.Context, path string, in io.Reader, name st
 		err = client.ErrEnded
 	}
 	if err != nil {
-		return hinted{fmt.Errorf("importing %s: %w", name, err),
-			fmt.Sprintf("%d documents are stored safely. The same command goes on where this one ended.", last.Read)}
+		next := "The same command goes on where this one ended."
+		if failed, ok := errors.AsType[*api.Error](err); ok && failed.Code == api.CodeInvalid {
+			next = "Correct it and repeat the command."
+		}
+		return hinted{fmt.Errorf("importing %s: %w", name, err), fmt.Sprintf("%s stored safely. %s", countAre(last.Read), next)}
 	}
 	return a.print(last, func() { a.printf("%s\n", countLine(last)) })
+}
+
+// countAre is the beginning of a sentence about so many documents.
+func countAre(n int) string {
+	if n == 1 {
+		return "1 document is"
+	}
+	return fmt.Sprintf("%d documents are", n)
 }
 
 func countLine(i api.Import) string {

@@ -352,7 +352,7 @@ func TestStreamsEndWithTheDaemon(t *testing.T) {
 	if err := <-answered; err != nil {
 		t.Errorf("the answer at the end: %v", err)
 	}
-	if err := <-ended; err == nil || code(t, err) != api.CodeShuttingDown {
+	if err := <-ended; err == nil || code(t, err) != api.CodeShuttingDown || !strings.Contains(err.Error(), "daemon is ending") {
 		t.Errorf("the stream ended with %v", err)
 	}
 	if err := w.Do(context.Background(), "GET", "/status", nil, nil); !errors.Is(err, client.ErrNotRunning) {

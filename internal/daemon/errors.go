@@ -73,7 +73,6 @@ var meanings = []meaning{
 	{peercrypto.ErrJSON, api.CodeInvalid, ""},
 	{peercrypto.ErrID, api.CodeInvalid, ""},
 	{peercrypto.ErrText, api.CodeInvalid, ""},
-	{context.Canceled, api.CodeShuttingDown, ""},
 }
 
 // apiError gives an error its code and hint.
@@ -90,6 +89,9 @@ func apiError(err error) *api.Error {
 		if errors.Is(err, m.err) {
 			return &api.Error{Code: m.code, Message: err.Error(), Hint: m.hint}
 		}
+	}
+	if errors.Is(err, context.Canceled) {
+		return errEnding // what a client canceled is read by nobody
 	}
 	return &api.Error{Code: api.CodeInternal, Message: err.Error(), Hint: "The daemon's log may say more."}
 }
