@@ -48,6 +48,10 @@ var keyTravel = []mutation{
 var sessions = []mutation{
 	{"told-no-more", "who is removed gets nothing more of a range", syncPkg + "/session_bulk.go",
 		"if !s.mayTell(scope.Group, scope.Kind) {", "if false {", syncPkg, "^TestRemovedInTheMiddleOfARange$"},
+	{"accept-of-who-waits", "with ACCEPT only a consent that is waited for comes in", syncPkg + "/session_misc.go",
+		"!slices.Contains(v.state.Unaccepted(p.UserID), ent.As)", "ent.As.IsZero()", syncPkg, "^TestAcceptsThatAreNone$"},
+	{"logs-are-bounded", "a session begins so many logs", syncPkg + "/session_logs.go",
+		"if len(l.parts) >= maxOpenLogs && l.parts[f.group] == nil {", "if false {", syncPkg, "^TestSessionLimits$"},
 	{"files-for-acquaintances", "strangers get no public file", peerPkg + "/filedoc.go",
 		"if !p.knows(user) {", "if false {", peerPkg, "^TestFileForStranger$"},
 }
@@ -67,7 +71,9 @@ var servers = []mutation{
 	{"mail-of-a-device-is-bounded", "so much waits for one device", signalingPkg + "/mail.go",
 		" || m.bytes+len(frame) > maxLetterBytes", "", signalingPkg, "^TestNotificationsTakeSoMuch$"},
 	{"mail-is-bounded", "so much waits in all", signalingPkg + "/mail.go",
-		"if share || b.bytes+len(frame) > h.limits.NotifyBytes {", "if share {", signalingPkg, "^TestNotificationsTakeSoMuch$"},
+		"share || b.bytes+len(frame) > h.limits.NotifyBytes", "share", signalingPkg, "^TestNotificationsTakeSoMuch$"},
+	{"mail-of-an-address-is-bounded", "one address fills a part of it", signalingPkg + "/mail.go",
+		"share || b.bytes+len(frame) > h.limits.NotifyBytes", "share && !share || b.bytes+len(frame) > h.limits.NotifyBytes", signalingPkg, "^TestMailIsShared$"},
 	{"mail-for-who-was-here", "who was here long ago gets no notification", signalingPkg + "/mail.go",
 		" || !time.Now().Before(rest.until)", "", signalingPkg, "^TestNotifyWhoWasHereLongAgo$"},
 	{"targets-are-bounded", "a session offers to so many devices", signalingPkg + "/offers.go",
@@ -86,6 +92,8 @@ var relays = []mutation{
 		"if !r.judge(d, &r.in, from) || ", "if ", turnPkg, "^TestPortOfNoRelay$"},
 	{"quota-inward", "what comes counts", turnPkg + "/forward_linux.go",
 		", !r.account(d, length, h.now):", ":", turnPkg, "^TestInwardQuota$"},
+	{"channels-are-bounded", "an allocation has so many channels", turnPkg + "/requests.go",
+		" || !r.mayBind(binary.BigEndian.Uint16(v))", "", turnPkg, "^TestChannelsAreBounded$"},
 	{"channel-needs-permission", "a channel does not outlive its permission", turnPkg + "/relay.go",
 		"if !r.permitted(peer.Addr()) {", "if false {", turnPkg, "^TestExpiredPermission$"},
 }

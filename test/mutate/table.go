@@ -133,9 +133,13 @@ var judging = []mutation{
 // Keys of users, in their history and in groups (sections 2 and 6).
 var rekeys = []mutation{
 	{"class-decides-forks", "recovery beats quorum beats key", keysPkg + "/history.go",
-		"cmp.Or(b.Class.Compare(a.Class), a.Hash.Compare(b.Hash))", "a.Hash.Compare(b.Hash)", keysPkg, "^TestForks$"},
+		"cmp.Or(b.Class.Compare(a.Class), a.Hash.Compare(b.Hash))", "a.Hash.Compare(b.Hash)", groupPkg, "^(TestOneSolution|TestAgreesWithRules)$"},
 	{"key-class-freezes", "two events by the key freeze it", keysPkg + "/history.go",
-		"if len(steps) > 1 && steps[0].Class.Compare(ByKey) <= 0 {", "if false {", keysPkg, "^TestForks$"},
+		"if len(steps) > 1 && steps[0].Class.Compare(ByKey) <= 0 {", "if false {", groupPkg, "^(TestOneSolution|TestAgreesWithRules)$"},
+	{"class-decides-histories", "outside of groups as well", keysPkg + "/history.go",
+		"cmp.Or(b.By.Compare(a.By), a.hash.Compare(b.hash))", "a.hash.Compare(b.hash)", keysPkg, "^TestForks$"},
+	{"key-class-freezes-histories", "outside of groups as well", keysPkg + "/history.go",
+		"if len(found) == 1 && (found[0].By != ByKey || found[0].hash == s.hash) {", "if len(found) == 1 {", keysPkg, "^TestForks$"},
 	{"majority", "a quorum is a majority", keysPkg + "/state.go",
 		"len(e.Signers()) < s.Quorum()", "len(e.Signers()) < 1", keysPkg, "^TestQuorumIsMajority$"},
 	{"old-key-needs-list", "a device under an old key gets the new one only if it is on the list", syncPkg + "/keys_travel.go",
