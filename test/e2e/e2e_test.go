@@ -40,7 +40,13 @@ func TestMain(m *testing.M) {
 func world(t *testing.T) (context.Context, *harness.World) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
-	w, err := harness.NewWorld(t.TempDir(), bin)
+	// The paths of sockets are short, and the folder of a test may have a long one.
+	dir, err := os.MkdirTemp("", "ps-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	w, err := harness.NewWorld(dir, bin)
 	if err != nil {
 		t.Fatal(err)
 	}
