@@ -65,6 +65,27 @@ func TestWordsAgainstFloodOfEvents(t *testing.T) {
 	}
 }
 
+// devicesByKey is a history of 50 devices that whoever has a key lists and takes off.
+func devicesByKey(t testing.TB, s keys.State, key peercrypto.SigningKey, now int64) (line []keys.Event) {
+	t.Helper()
+	by := keys.Signers{Key: key}
+	for len(line) < 50 {
+		by.New = newKey(t)
+		id := peercrypto.DeviceBody{Created: now, Key: by.New.Public()}.ID()
+		e, err := keys.NewAddDevice(s, by, id, now)
+		for range 2 {
+			must(t, err)
+			s, err = s.Apply(e)
+			must(t, err)
+			if line = append(line, e); e.Op == keys.RevokeDevice || len(line) < 20 {
+				break
+			}
+			e, err = keys.NewRevokeDevice(s, keys.Signers{Key: key}, id, now)
+		}
+	}
+	return line
+}
+
 // TestWordsAgainstFullHistory: whoever stole the key fills the history as far as it can be shown, with keys or with devices. The words still
 // set a key, leave room for more, and everybody takes it.
 func TestWordsAgainstFullHistory(t *testing.T) {
@@ -78,25 +99,7 @@ func TestWordsAgainstFullHistory(t *testing.T) {
 	if err := a.shows(victim.peer(), key.Public(), rotations); errors.Is(err, groupsync.ErrKeyRefused) {
 		t.Fatal(err)
 	}
-	var listed []keys.Event
-	s := start
-	for len(listed) < 50 {
-		device := newKey(t)
-		id := peercrypto.DeviceBody{Created: now, Key: device.Public()}.ID()
-		add, err := keys.NewAddDevice(s, keys.Signers{Key: victim.ident.User, New: device}, id, now)
-		must(t, err)
-		s, err = s.Apply(add)
-		must(t, err)
-		listed = append(listed, add)
-		if len(listed) < 20 {
-			continue
-		}
-		off, err := keys.NewRevokeDevice(s, keys.Signers{Key: victim.ident.User}, id, now)
-		must(t, err)
-		s, err = s.Apply(off)
-		must(t, err)
-		listed = append(listed, off)
-	}
+	listed := devicesByKey(t, start, victim.ident.User, now)
 	known, err := a.UserKeys(t.Context(), victim.UserID())
 	must(t, err)
 	for _, events := range [][]keys.Event{nil, listed, rotations[:48], known.Events} {
