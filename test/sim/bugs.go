@@ -51,7 +51,7 @@ var bugs = []bug{
 		"equal := own.ops == gs.remote.ops && own.data == gs.remote.data", "equal := own.ops == gs.remote.ops",
 		"data that one side lacks is not noticed"},
 	{"members only by their first device", "pkg/sync/session_loop.go",
-		"if unknown && s.peer.UserID == s.e.userID && !s.loop.fetching[id] {", "if unknown && false {",
+		"if unknown && (s.peer.UserID == s.e.userID || back || appeal) && !s.loop.fetching[id] {", "if unknown && (back || appeal) && !s.loop.fetching[id] {",
 		"the other devices of a member do not get the group"},
 }
 
