@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -68,11 +69,15 @@ func hunt(ctx context.Context, dir string, o options, only string, out io.Writer
 	o.seeds = min(o.seeds, within)
 	var missed []string
 	tried := 0
-	for _, b := range bugs {
+	plain := o.first
+	for i, b := range slices.Concat(bugs, wideBugs) {
 		if only != "" && b.name != only || ctx.Err() != nil {
 			continue
 		}
 		tried++
+		if o.first = plain; i >= len(bugs) {
+			o.first += wideFrom
+		}
 		sum, err := b.try(ctx, root, dir, o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)

@@ -13,6 +13,10 @@
 // Randomness of the engine (ids, salts, keys) comes from testing/cryptotest, which is global to the process: histories
 // run one after the other, and several processes share the seeds.
 //
+// Seeds above [WideFrom] have wide histories: they also draw the kinds of actions behind Tamper (keys, devices, blocks, adoptions, manual
+// admission, documents that end, indexes and watched queries), from another random source and another table. So those of the other seeds stay
+// what they were. The files are wide*.go.
+//
 // What remains free is the order of goroutines within one event on one device. [Result].Trace is a hash over the
 // events and over what every device holds in the end, so a difference would show.
 package world

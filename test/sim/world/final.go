@@ -47,6 +47,12 @@ func (w *World) heal() {
 	}
 	// What is dated a day ahead is refused until then: that day passes while everything is off.
 	offset := w.ahead()
+	if w.plan.Wide { // so is what waits for its time: with many devices those hours are long to play
+		for _, d := range w.devices {
+			d.setClock(0)
+		}
+		offset = max(offset, w.deferred()-w.now())
+	}
 	if offset < 20*time.Minute {
 		w.due = w.now() + offset + 10*time.Second
 		offset = 0

@@ -21,7 +21,7 @@ var (
 // TestSameSeedSameHistory: everything that happens follows from the seed, but for the order of goroutines within one event,
 // which a busy machine may turn: then the same history comes again a little later.
 func TestSameSeedSameHistory(t *testing.T) {
-	for _, seed := range []uint64{3, 5, 7, 16} {
+	for _, seed := range []uint64{3, 5, 7, 16, WideFrom + 3} {
 		p := NewPlan(seed)
 		traces := map[uint64]int{}
 		for again := false; !again && len(traces) < 5; {
@@ -65,6 +65,13 @@ func TestShrink(t *testing.T) {
 func TestSeeds(t *testing.T) {
 	for i := range *count {
 		playSeed(t, *first+i**stride)
+	}
+}
+
+// TestWideSeeds plays a few wide histories.
+func TestWideSeeds(t *testing.T) {
+	for i := range uint64(4) {
+		playSeed(t, WideFrom+1+i)
 	}
 }
 
