@@ -268,3 +268,19 @@ func TestDidYouMean(t *testing.T) {
 		}
 	}
 }
+
+// Keys beside the store of another user would replace what is sealed there.
+func TestOtherUsersStore(t *testing.T) {
+	alice, bob := initIn(t), initIn(t)
+	for _, data := range []string{alice, bob} {
+		if code := daemonIn(t, data)(); code != exitOK {
+			t.Fatalf("the daemon ended with %d", code)
+		}
+	}
+	if err := os.Rename(filepath.Join(alice, storeName), filepath.Join(bob, storeName)); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := run(t, "", "--data", bob, "up"); code != exitFailed || !strings.Contains(errs, "of another user") || !strings.Contains(errs, keystoreName) {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}

@@ -121,6 +121,9 @@ func (a *app) keepIdentity(id peercrypto.Identity, ks peercrypto.KeystoreOptions
 }
 
 func storeHint(err error, data string) error {
+	if errors.Is(err, groupsync.ErrOtherUser) {
+		return hinted{err, fmt.Sprintf("%s and %s in %s do not belong together: put back the one that was there.", keystoreName, storeName, data)}
+	}
 	if errors.Is(err, groupsync.ErrStoreReadOnly) {
 		return hinted{err, fmt.Sprintf("%s is read-only: check its permissions and whether its disk is mounted read-only.", data)}
 	}

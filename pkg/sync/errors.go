@@ -20,6 +20,8 @@ var (
 	ErrKeyFrozen = errors.New("two keys claim this membership: it needs a new key by the recovery words, or to be removed and added again")
 	// ErrDeleted is returned for writes to a group that was deleted.
 	ErrDeleted = errors.New("the group was deleted by its owner")
+	// ErrOtherUser is returned for a store that is another user's.
+	ErrOtherUser = errors.New("the store is of another user")
 	// ErrClock is returned when what must be newer lies more than a minute ahead of this device's clock.
 	ErrClock = errors.New("this device's clock is behind the group's; set the clock and try again")
 	// ErrInvalidDocument is returned for a document that can't be stored; the text says why.

@@ -61,6 +61,18 @@ func readSelf(r Reader, id peercrypto.Identity) (rec selfRecord, err error) {
 	return rec, nil
 }
 
+// ownStore refuses the store of another user, before what is sealed there for that user's device is replaced: it may be the only copy of a key.
+func ownStore(r Reader, user peercrypto.ID) error {
+	raw, _, err := r.Value(bucketSelf, "userdoc")
+	if err != nil {
+		return err
+	}
+	if doc, err := peercrypto.ParseUserDoc(raw); err == nil && doc.ID != user {
+		return fmt.Errorf("the keys are of user %s: %w: %s", user.Short(), ErrOtherUser, doc.ID.Short())
+	}
+	return nil
+}
+
 func writeSelf(tx Tx, id peercrypto.Identity, rec selfRecord) error {
 	plain, err := json.Marshal(rec)
 	if err != nil {
@@ -95,6 +107,9 @@ func currentIdentity(ctx context.Context, store Store, id peercrypto.Identity) (
 	var known userRecord
 	user := id.UserID()
 	err := store.View(ctx, func(r Reader) (err error) {
+		if err := ownStore(r, user); err != nil {
+			return err
+		}
 		if rec, err = readSelf(r, id); err == nil {
 			known, _, err = readKeys(r, user)
 		}
