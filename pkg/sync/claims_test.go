@@ -35,6 +35,23 @@ func joinBy(t testing.TB, host *node, who groupsync.Peer, g peercrypto.ID, claim
 	}
 }
 
+// claimBy signs a claim of an invitation with a secret; change alters it before.
+func claimBy(t testing.TB, by *node, inv entry.Invitation, secret [32]byte, change func(*entry.Claim)) []byte {
+	t.Helper()
+	c := entry.Claim{
+		Group: inv.Group, Create: inv.Create, UserID: by.UserID(), Genesis: by.ident.Genesis.Hash(), DeviceID: by.DeviceID(), Role: inv.Role,
+		Time: time.Now().UnixMilli(),
+	}
+	if change != nil {
+		change(&c)
+	}
+	c, err := entry.SignClaim(peercrypto.InviteSigningKey(secret), by.ident.User, c)
+	must(t, err)
+	raw, err := c.Canonical()
+	must(t, err)
+	return raw
+}
+
 // TestForeignClaims: only the user whom it names joins by a claim, only the group that it names, only once the invitation's secret signed it. Whoever tries
 // anything else is told the same as somebody who knows nothing.
 func TestForeignClaims(t *testing.T) {
@@ -43,18 +60,7 @@ func TestForeignClaims(t *testing.T) {
 	inv := a.invite(g, groupsync.InviteOptions{Uses: 100})
 	otherInv := a.invite(other, groupsync.InviteOptions{Uses: 100})
 	sign := func(by *node, secret [32]byte, change func(*entry.Claim)) []byte {
-		c := entry.Claim{
-			Group: g, Create: inv.Create, UserID: by.UserID(), Genesis: by.ident.Genesis.Hash(), DeviceID: by.DeviceID(), Role: inv.Role,
-			Time: time.Now().UnixMilli(),
-		}
-		if change != nil {
-			change(&c)
-		}
-		c, err := entry.SignClaim(peercrypto.InviteSigningKey(secret), by.ident.User, c)
-		must(t, err)
-		raw, err := c.Canonical()
-		must(t, err)
-		return raw
+		return claimBy(t, by, inv, secret, change)
 	}
 	own := sign(eve, inv.Secret, nil)
 	unsigned := func() []byte { // by the invitation, as one makes it who has seen only its public key
@@ -112,13 +118,7 @@ func TestWhoIsOutAdmitsNobody(t *testing.T) {
 	claims := map[peercrypto.ID][]byte{}
 	for _, g := range []peercrypto.ID{gone, left} {
 		inv := b.invite(g, groupsync.InviteOptions{Uses: 2})
-		c, err := entry.SignClaim(peercrypto.InviteSigningKey(inv.Secret), eve.ident.User, entry.Claim{
-			Group: g, Create: inv.Create, UserID: eve.UserID(), Genesis: eve.ident.Genesis.Hash(), DeviceID: eve.DeviceID(), Role: inv.Role,
-			Time: time.Now().UnixMilli(),
-		})
-		must(t, err)
-		claims[g], err = c.Canonical()
-		must(t, err)
+		claims[g] = claimBy(t, eve, inv, inv.Secret, nil)
 	}
 	must(t, a.DeleteGroup(t.Context(), gone))
 	syncPair(t, a, b, left).end()

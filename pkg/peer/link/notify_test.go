@@ -10,18 +10,17 @@ import (
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
-func TestForgedNotifications(t *testing.T) {
-	w := newGoldenWorld(t)
-	stranger := goldenPerson(t, 0x10)
-	now := time.UnixMilli(goldenTime + 1000)
-	via := Topic{Tag: w.via}
-	for _, c := range []struct {
-		name   string
-		ok     bool
-		change func(*note)
-		wire   func(from, conn *peercrypto.ID, via *Topic, env *wire.Envelope, now *time.Time)
-		signer *peercrypto.SigningKey
-	}{
+// A noteCase is a notification with one thing wrong, or none.
+type noteCase struct {
+	name   string
+	ok     bool
+	change func(*note)
+	wire   func(from, conn *peercrypto.ID, via *Topic, env *wire.Envelope, now *time.Time)
+	signer *peercrypto.SigningKey
+}
+
+func noteCases(stranger person, now time.Time) []noteCase {
+	return []noteCase{
 		{name: "genuine", ok: true},
 		{name: "late", ok: true, wire: func(_, _ *peercrypto.ID, _ *Topic, _ *wire.Envelope, now *time.Time) {
 			*now = now.Add(59 * time.Minute)
@@ -58,7 +57,15 @@ func TestForgedNotifications(t *testing.T) {
 		}},
 		{name: "long body", change: func(n *note) { n.Body = peercrypto.EncodeB64u(make([]byte, MaxNotification+1)) }},
 		{name: "body is no base64url", change: func(n *note) { n.Body = "====" }},
-	} {
+	}
+}
+
+func TestForgedNotifications(t *testing.T) {
+	w := newGoldenWorld(t)
+	stranger := goldenPerson(t, 0x10)
+	now := time.UnixMilli(goldenTime + 1000)
+	via := Topic{Tag: w.via}
+	for _, c := range noteCases(stranger, now) {
 		t.Run(c.name, func(t *testing.T) {
 			n := w.note()
 			sender := w.a.id

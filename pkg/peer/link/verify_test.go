@@ -10,8 +10,32 @@ import (
 	"github.com/peersignal/peersignal/pkg/wire"
 )
 
+// A verifyCase is an offer or answer with one thing wrong, or none.
+type verifyCase struct {
+	name   string
+	base   offer
+	want   expectation
+	change func(o *offer, want *expectation)
+	signer peercrypto.SigningKey
+	err    error
+}
+
 // TestOfferVerify: each part of an offer or answer that the receiver knows from elsewhere has to agree, also when everything else is signed as it should be.
 func TestOfferVerify(t *testing.T) {
+	for _, c := range verifyCases(t) {
+		o, want := c.base, c.want
+		c.change(&o, &want)
+		plain, err := o.sign(c.signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseOffer(plain, want); !errors.Is(err, c.err) || c.err == nil && err != nil {
+			t.Errorf("%s: error %v, want %v", c.name, err, c.err)
+		}
+	}
+}
+
+func verifyCases(t *testing.T) []verifyCase {
 	w := newGoldenWorld(t)
 	stranger := goldenPerson(t, 0x10)
 	now := time.UnixMilli(goldenTime + 1000)
@@ -35,14 +59,7 @@ func TestOfferVerify(t *testing.T) {
 	answered := w.offer
 	answered.Kind, answered.Gen, answered.Cert = wire.KindAnswer, 1, b
 	answered.FromDevice, answered.ToDevice, answered.FromUser, answered.ToUser = b.DeviceID, a.DeviceID, b.UserID, a.UserID
-	for _, c := range []struct {
-		name   string
-		base   offer
-		want   expectation
-		change func(o *offer, want *expectation)
-		signer peercrypto.SigningKey
-		err    error
-	}{
+	return []verifyCase{
 		{"an offer", offered, toB, func(*offer, *expectation) {}, w.a.id.Device, nil},
 		{"an answer", answered, toA, func(*offer, *expectation) {}, w.b.id.Device, nil},
 		{"of the same user", offered, toB, func(_ *offer, e *expectation) { e.sameUser = &ownKey }, w.a.id.Device, nil},
@@ -76,15 +93,5 @@ func TestOfferVerify(t *testing.T) {
 		{"signed by another", offered, toB, func(*offer, *expectation) {}, w.b.id.Device, ErrOfferSignature},
 		{"old", offered, toB, func(o *offer, _ *expectation) { o.Time = now.Add(-OfferSkew - time.Second).UnixMilli() }, w.a.id.Device, ErrOfferTime},
 		{"ahead", offered, toB, func(o *offer, _ *expectation) { o.Time = now.Add(OfferSkew + time.Second).UnixMilli() }, w.a.id.Device, ErrOfferTime},
-	} {
-		o, want := c.base, c.want
-		c.change(&o, &want)
-		plain, err := o.sign(c.signer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := parseOffer(plain, want); !errors.Is(err, c.err) || c.err == nil && err != nil {
-			t.Errorf("%s: error %v, want %v", c.name, err, c.err)
-		}
 	}
 }
