@@ -19,7 +19,4 @@ var wideBugs = []bug{
 	{"a watched query keeps what leaves it", "pkg/sync/find.go",
 		"return w.fn(Change{Removed, d})", "return nil",
 		"the picture of a query is not its result"},
-	{"documents that end are shown", "pkg/sync/ttl.go",
-		"return ok && ttl <= now && !d.Deleted", "return ok && ttl <= now && d.Deleted",
-		"a document is there after its time"},
 }
