@@ -352,3 +352,35 @@ func TestWordsDoNotWait(t *testing.T) {
 	second.reopen()
 	must(t, second.Rename(t.Context(), g, "late"))
 }
+
+// TestMembershipAndItsEndCommitTogether: a device that was away gets in one frame that an admin was added, whom that admin added, and that the
+// admin was removed. It counts nobody as a member in between, whom it would tell of the group.
+func TestMembershipAndItsEndCommitTogether(t *testing.T) {
+	owner, away, admin, guest := newNode(t, 0), newNode(t, 1), newNode(t, 2), newNode(t, 3)
+	g := owner.create("g")
+	join(t, owner, g, entry.Write, away)
+	known := len(away.exportLog(g))
+	join(t, owner, g, entry.Write, admin)
+	must(t, owner.SetRole(t.Context(), g, admin.UserID(), entry.Admin))
+	syncPair(t, owner, admin, g).end()
+	join(t, admin, g, entry.Write, guest)
+	syncPair(t, owner, admin, g).end()
+	must(t, owner.Remove(t.Context(), g, admin.UserID(), ""))
+	var list []*entry.Entry
+	for _, raw := range owner.exportLog(g) {
+		e, err := entry.Decode(raw)
+		must(t, err)
+		list = append(list, e)
+	}
+	events := away.Subscribe(t.Context())
+	if res := away.ingest(owner, g, list...); res.Accepted != len(list)-known || res.Deferred+res.Rejected > 0 {
+		t.Fatalf("%+v", res)
+	}
+	commits := 0
+	for entries := 0; entries < len(list)-known; commits++ {
+		entries += nextEvent[groupsync.Committed](t, events).Entries
+	}
+	if commits != 1 {
+		t.Errorf("%d commits", commits)
+	}
+}

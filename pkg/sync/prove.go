@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -26,32 +27,54 @@ func (e *Engine) each(ctx context.Context, n int, fn func(i int)) error {
 	return ctx.Err()
 }
 
-// proveOps checks the signatures of operations whose "as" is known, and derives the ids that they claim: tens of milliseconds each, for which nobody
-// is kept from writing. What it leaves unproven has an unknown "as".
+// proveOps checks the signatures of operations whose "as" is known or among them, and derives the ids that they claim: tens of milliseconds each, for which
+// nobody is kept from writing. So what came together is committed together, and nobody sees a membership without its end. What it leaves unproven has
+// an "as" that comes from elsewhere.
 func (e *Engine) proveOps(ctx context.Context, g *replica, items []*item) error {
-	var ops, signed []*item
+	var ops []*item
 	for _, it := range items {
 		if it.ent.Kind == entry.Operation && !it.proven && it.fault == nil {
 			ops = append(ops, it)
 		}
 	}
-	errs := make([]error, len(ops))
-	g.logMu.RLock()
-	e.parallel(len(ops), func(i int) { errs[i] = g.log.ProveSignatures(ops[i].ent) })
-	g.logMu.RUnlock()
-	for i, it := range ops {
-		switch {
-		case errs[i] == nil:
-			signed = append(signed, it)
-		case isUnsound(errs[i]):
-			it.fault = errs[i]
-		}
-	}
+	signed := e.proveSignatures(g, ops)
 	return e.each(ctx, len(signed), func(i int) {
 		it := signed[i]
 		it.fault = group.ProveIDs(it.ent)
 		it.proven = it.fault == nil
 	})
+}
+
+// proveSignatures returns the operations with good signatures: on all cores those under known grants, then the others in an order in which a grant comes
+// before what is written under it.
+func (e *Engine) proveSignatures(g *replica, ops []*item) (signed []*item) {
+	g.logMu.RLock()
+	defer g.logMu.RUnlock()
+	errs := make([]error, len(ops))
+	e.parallel(len(ops), func(i int) { errs[i] = g.log.ProveSignatures(ops[i].ent) })
+	var later []*item
+	among := g.log.NewSigned()
+	for i, it := range ops {
+		switch {
+		case errs[i] == nil:
+			signed = append(signed, it)
+			among.Note(it.ent)
+		case isUnsound(errs[i]):
+			it.fault = errs[i]
+		default:
+			later = append(later, it)
+		}
+	}
+	slices.SortFunc(later, func(a, b *item) int { return compareEntries(a.ent, b.ent) })
+	for _, it := range later {
+		switch err := among.Prove(it.ent); {
+		case err == nil:
+			signed = append(signed, it)
+		case isUnsound(err):
+			it.fault = err
+		}
+	}
+	return signed
 }
 
 // claimsIDs tells whether an operation holds ids whose derivation is not the writer's business.
