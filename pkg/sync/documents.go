@@ -69,7 +69,7 @@ func (b *batch) foldSubject(id peercrypto.ID, fresh bool) (doc Document, err err
 	}
 	state := fold.NewState(b.g.id, id)
 	last := Ref{}
-	// Without a document there are no valid changes yet: see putDocument.
+	ok = ok && doc.Last != (Ref{}) // else there are no valid changes yet, or none any more: see endDocument
 	later := !ok || (len(work.added) > 0 && doc.Last.Compare(refOf(work.added[0])) < 0)
 	if later && !work.refold {
 		if ok {
@@ -86,7 +86,10 @@ func (b *batch) foldSubject(id peercrypto.ID, fresh bool) (doc Document, err err
 	}
 	delete(b.touched, id)
 	b.folded++
-	return b.putDocument(id, state, last, ok)
+	if last == (Ref{}) {
+		return b.endDocument(doc, ok)
+	}
+	return b.putDocument(id, state, last)
 }
 
 // foldAll folds a subject's stored changes from the beginning. decoded spares decoding those that are at hand.
@@ -113,17 +116,22 @@ func (b *batch) foldAll(state *fold.State, id peercrypto.ID, decoded []*entry.En
 
 // putDocument stores the result. A subject with valid changes always has one: where they have no effect, it is a tombstone, so that
 // whoever adds the next change knows that there are others.
-func (b *batch) putDocument(id peercrypto.ID, state *fold.State, last Ref, existed bool) (Document, error) {
+func (b *batch) putDocument(id peercrypto.ID, state *fold.State, last Ref) (Document, error) {
 	doc := Document{Group: b.g.id, Subject: id, Modified: state.Modified(), Deleted: !state.Exists(), Last: last}
-	if last == (Ref{}) {
-		if existed {
-			return doc, b.tx.DeleteDocument(b.g.id, id)
-		}
-		return doc, nil
-	}
 	if state.Exists() {
 		doc.Type, doc.JSON = state.Type(), state.JSON()
 	}
+	var err error
+	doc.Version, err = b.tx.PutDocument(doc)
+	return doc, err
+}
+
+// endDocument leaves a tombstone without Last of a document of which no change counts any more, so that who watches is told.
+func (b *batch) endDocument(doc Document, existed bool) (Document, error) {
+	if !existed {
+		return Document{}, nil
+	}
+	doc.Type, doc.JSON, doc.Deleted, doc.Last = "", nil, true, Ref{}
 	var err error
 	doc.Version, err = b.tx.PutDocument(doc)
 	return doc, err

@@ -2,7 +2,9 @@ package sync_test
 
 import (
 	"cmp"
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -382,5 +384,44 @@ func TestMembershipAndItsEndCommitTogether(t *testing.T) {
 	}
 	if commits != 1 {
 		t.Errorf("%d commits", commits)
+	}
+}
+
+// TestWatchersSeeWhatBecomesVoid: a document of a member whom the owner removed before hearing of it goes away, for those who watch, too. It can be
+// written anew.
+func TestWatchersSeeWhatBecomesVoid(t *testing.T) {
+	owner, member, other := newNode(t, 0), newNode(t, 1), newNode(t, 2)
+	g := owner.create("g")
+	join(t, owner, g, entry.Write, member, other)
+	syncPair(t, owner, member, g).end()
+	doc := member.put(g, `{"type":"Note"}`)
+	syncPair(t, member, other, g).end()
+	seen := make(chan groupsync.Change, 8)
+	go func() {
+		_ = other.WatchQuery(t.Context(), groupsync.DocumentQuery{Group: g, Type: "Note"}, func(c groupsync.Change) error {
+			seen <- c
+			return nil
+		})
+	}()
+	for _, kind := range []groupsync.ChangeKind{groupsync.Added, groupsync.Ready} {
+		if c := <-seen; c.Kind != kind {
+			t.Fatalf("%+v", c)
+		}
+	}
+	must(t, owner.Remove(t.Context(), g, member.UserID(), ""))
+	syncPair(t, owner, other, g).end()
+	if c := <-seen; c.Kind != groupsync.Removed || c.Document.Subject != doc.Subject {
+		t.Fatalf("%+v", c)
+	}
+	if _, err := other.Get(t.Context(), g, doc.Subject); !errors.Is(err, groupsync.ErrNotFound) {
+		t.Fatal(err)
+	}
+	owner.put(g, `{"id":%q,"type":"Note","again":true}`, doc.Subject)
+	syncPair(t, owner, other, g).end()
+	if c := <-seen; c.Kind != groupsync.Added || c.Document.Subject != doc.Subject {
+		t.Fatalf("%+v", c)
+	}
+	if a, b := owner.export(g), other.export(g); a != b || !strings.Contains(a, "again") {
+		t.Errorf("%s\n%s", a, b)
 	}
 }
