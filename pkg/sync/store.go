@@ -232,7 +232,8 @@ type Reader interface {
 	Indexes() ([]IndexSpec, error)
 	// Expired returns at most limit live documents of any group whose TTL is at or before now (unix ms), the earliest first.
 	Expired(now int64, limit int) ([]Document, error)
-	// DocumentCounts returns how many documents live and deleted ones a group has, in O(1).
+	// DocumentCounts returns how many documents live and deleted ones a group has, in O(1). Tombstones without Last do not count: who never had what became
+	// void has none.
 	DocumentCounts(group peercrypto.ID) (live, deleted int64, err error)
 
 	// Waiting calls fn for the items of a group that wait for w.

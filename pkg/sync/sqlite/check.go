@@ -85,7 +85,7 @@ func (r *reader) checkGroup(id peercrypto.ID, nodes *int64) error {
 		}
 	}
 	var live, deleted int64
-	_, err = r.one("SELECT count(*) - coalesce(sum(deleted), 0), coalesce(sum(deleted), 0) FROM documents WHERE gid = ?", []any{g.gid}, &live, &deleted)
+	_, err = r.one("SELECT count(*) - coalesce(sum(deleted), 0), coalesce(sum(deleted AND last_modified != 0), 0) FROM documents WHERE gid = ?", []any{g.gid}, &live, &deleted)
 	if err == nil && (live != g.live || deleted != g.deleted) {
 		err = fmt.Errorf("%w: the count of its documents is wrong", ErrCorrupt)
 	}

@@ -73,26 +73,27 @@ func (t *tx) putDocument(d groupsync.Document) (int64, error) {
 	if n, err := result.RowsAffected(); err != nil {
 		return 0, err
 	} else if n == 0 {
-		var wasDeleted bool
-		if _, err := t.one("SELECT deleted FROM documents WHERE gid = ? AND subject = ?", values[8:], &wasDeleted); err != nil {
+		var was groupsync.Document
+		if _, err := t.one("SELECT deleted, last_modified FROM documents WHERE gid = ? AND subject = ?", values[8:], &was.Deleted, &was.Last.Modified); err != nil {
 			return 0, err
 		}
-		g.countDocument(wasDeleted, -1)
+		g.countDocument(was, -1)
 		if _, err := t.exec(`UPDATE documents SET type = ?, modified = ?, deleted = ?, json = ?, last_modified = ?, last_hash = ?,
 			version = ?, expires = ? WHERE gid = ? AND subject = ?`, values...); err != nil {
 			return 0, err
 		}
 	}
-	g.countDocument(d.Deleted, 1)
+	g.countDocument(d, 1)
 	return t.version.value, nil
 }
 
-func (g *groupRow) countDocument(deleted bool, n int64) {
+func (g *groupRow) countDocument(d groupsync.Document, n int64) {
 	g.changed = true
-	if deleted {
-		g.deleted += n
-	} else {
+	switch {
+	case !d.Deleted:
 		g.live += n
+	case d.Last.Modified != 0: // else it is none for who never had what became void
+		g.deleted += n
 	}
 }
 
@@ -109,7 +110,7 @@ func (t *tx) DeleteDocument(group, subject peercrypto.ID) error {
 	if err != nil {
 		return fmt.Errorf("forgetting document %s: %w", subject.Short(), err)
 	}
-	g.countDocument(d.Deleted, -1)
+	g.countDocument(d, -1)
 	return nil
 }
 

@@ -193,10 +193,11 @@ func (tx *memoryTx) DeleteDocument(group, subject peercrypto.ID) error {
 
 func (tx *memoryTx) countDocument(d groupsync.Document, n int64) {
 	row, _ := tx.groups.get(string(d.Group))
-	if d.Deleted {
-		row.deleted += n
-	} else {
+	switch {
+	case !d.Deleted:
 		row.live += n
+	case d.Last.Modified != 0:
+		row.deleted += n
 	}
 	tx.groups = tx.groups.with(string(d.Group), row)
 }
