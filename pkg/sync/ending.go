@@ -35,6 +35,23 @@ func (b *batch) putMeta(m groupMeta) error {
 	return b.tx.PutGroup(b.rec)
 }
 
+// changeMeta changes what is kept of a group beside its log.
+func (e *Engine) changeMeta(ctx context.Context, g *replica, change func(m *groupMeta)) error {
+	if err := e.lock(ctx); err != nil {
+		return err
+	}
+	defer e.unlock()
+	_, err := e.update(ctx, g, func(b *batch) error {
+		m, err := b.meta()
+		if err != nil {
+			return err
+		}
+		change(&m)
+		return b.putMeta(m)
+	})
+	return err
+}
+
 // leave ends the own membership: a leave under each grant of this user that counts, to be told to others.
 func (b *batch) leave() error {
 	m, err := b.meta()
@@ -66,19 +83,7 @@ func (e *Engine) leaveTold(ctx context.Context, id peercrypto.ID) error {
 	if err != nil || g.view.Load().meta.Untold == 0 {
 		return nil // purged, or known already
 	}
-	if err := e.lock(ctx); err != nil {
-		return err
-	}
-	defer e.unlock()
-	_, err = e.update(ctx, g, func(b *batch) error {
-		m, err := b.meta()
-		if err != nil {
-			return err
-		}
-		m.Untold = 0
-		return b.putMeta(m)
-	})
-	if err != nil {
+	if err := e.changeMeta(ctx, g, func(m *groupMeta) { m.Untold = 0 }); err != nil {
 		return fmt.Errorf("noting that others know of the leave from group %s: %w", id.Short(), err)
 	}
 	return nil

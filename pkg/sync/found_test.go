@@ -318,24 +318,9 @@ func TestAdmitTooLate(t *testing.T) {
 	}
 }
 
-// TestKeyThatCameToWhoIsAlone: in a group without other members nobody is waited for in vain.
-func TestKeyThatCameToWhoIsAlone(t *testing.T) {
-	first, _ := recovering(t)
-	g := first.create("mine")
-	second := first.addDevice()
-	syncPair(t, first, second, g).end()
-	must(t, first.RotateKey(t.Context(), keys.Rotated, nil))
-	first.again()
-	meet(t, first, second, "the key comes", second.IdentityReplaced)
-	second.again()
-	wantErr(t, second.Rename(t.Context(), g, "early"), groupsync.ErrKeyPending)
-	second.clock.add(time.Hour)
-	second.again()
-	must(t, second.Rename(t.Context(), g, "late"))
-}
-
-// TestWordsDoNotWait: a device that waits for another one sets its key by the words at once, with what it holds.
-func TestWordsDoNotWait(t *testing.T) {
+// waiting makes a device that got its user's key from the other one, in a group of that user alone, and waits for what the other one holds.
+func waiting(t testing.TB) (*node, peercrypto.ID, peercrypto.Recovery) {
+	t.Helper()
 	first, secret := recovering(t)
 	g := first.create("mine")
 	second := first.addDevice()
@@ -345,6 +330,20 @@ func TestWordsDoNotWait(t *testing.T) {
 	meet(t, first, second, "the key comes", second.IdentityReplaced)
 	second.again()
 	wantErr(t, second.Rename(t.Context(), g, "early"), groupsync.ErrKeyPending)
+	return second, g, secret
+}
+
+// TestKeyThatCameToWhoIsAlone: in a group without other members nobody is waited for in vain.
+func TestKeyThatCameToWhoIsAlone(t *testing.T) {
+	second, g, _ := waiting(t)
+	second.clock.add(time.Hour)
+	second.again()
+	must(t, second.Rename(t.Context(), g, "late"))
+}
+
+// TestWordsDoNotWait: a device that waits for another one sets its key by the words at once, with what it holds.
+func TestWordsDoNotWait(t *testing.T) {
+	second, g, secret := waiting(t)
 	k, err := second.UserKeys(t.Context(), second.UserID())
 	must(t, err)
 	next := newKey(t)

@@ -220,23 +220,6 @@ func (e *Engine) noteKey(ctx context.Context, made bool) error {
 	})
 }
 
-// changeMeta changes what is kept of a group beside its log.
-func (e *Engine) changeMeta(ctx context.Context, g *replica, change func(m *groupMeta)) error {
-	if err := e.lock(ctx); err != nil {
-		return err
-	}
-	defer e.unlock()
-	_, err := e.update(ctx, g, func(b *batch) error {
-		m, err := b.meta()
-		if err != nil {
-			return err
-		}
-		change(&m)
-		return b.putMeta(m)
-	})
-	return err
-}
-
 // synced is called when a device of a user was found to hold the same of a group.
 func (e *Engine) synced(ctx context.Context, id, user peercrypto.ID) {
 	g, err := e.replica(id)
